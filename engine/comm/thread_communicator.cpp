@@ -1,0 +1,130 @@
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "engine/comm/communicator.hpp"
+#include "io/error.hpp"
+#include "kernels/flush_to_zero.hpp"
+
+namespace hadal::engine {
+namespace {
+
+// What the threads of one world share: a mailbox per pair of ranks.
+struct World {
+  explicit World(int ranks) : size(ranks), boxes(static_cast<std::size_t>(ranks * ranks)) {}
+
+  std::deque<std::vector<std::byte>>& box(int from, int to) {
+    return boxes[static_cast<std::size_t>(from * size + to)];
+  }
+
+  int size;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::deque<std::vector<std::byte>>> boxes;
+  bool broken = false;
+};
+
+class ThreadCommunicator : public Communicator {
+ public:
+  ThreadCommunicator(World& world, int rank) : world_(world), rank_(rank) {}
+
+  int rank() const override { return rank_; }
+  int size() const override { return world_.size; }
+  std::string host() const override { return "thread-" + std::to_string(rank_); }
+
+  void barrier() override {
+    std::vector<std::byte> all(static_cast<std::size_t>(size()));
+    const std::byte mine{};
+    all_gather(std::span(&mine, 1), all);
+  }
+
+  void broadcast(std::span<std::byte> bytes, int root) override {
+    std::vector<Outgoing> out;
+    std::vector<Incoming> in;
+    if (rank_ != root) in.push_back({root, bytes});
+    for (int r = 0; rank_ == root && r < size(); ++r) {
+      if (r != root) out.push_back({r, bytes});
+    }
+    exchange(out, in);
+  }
+
+  void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override {
+    std::vector<Outgoing> out;
+    std::vector<Incoming> in;
+    for (int r = 0; r < size(); ++r) {
+      const auto place = all.subspan(static_cast<std::size_t>(r) * mine.size(), mine.size());
+      if (r == rank_) {
+        if (!mine.empty()) std::memcpy(place.data(), mine.data(), mine.size());
+      } else {
+        out.push_back({r, mine});
+        in.push_back({r, place});
+      }
+    }
+    exchange(out, in);
+  }
+
+  void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
+    std::unique_lock lock(world_.mutex);
+    for (const Outgoing& message : out) {
+      world_.box(rank_, message.to).emplace_back(message.bytes.begin(), message.bytes.end());
+    }
+    world_.changed.notify_all();
+    for (const Incoming& message : in) {
+      auto& box = world_.box(message.from, rank_);
+      world_.changed.wait(lock, [&] { return world_.broken || !box.empty(); });
+      if (world_.broken) throw io::Error(io::ErrorKind::peer, "another rank has failed");
+      if (box.front().size() != message.bytes.size()) {
+        throw io::Error(io::ErrorKind::bug, "a message has another size than its receiver expects");
+      }
+      std::copy(box.front().begin(), box.front().end(), message.bytes.begin());
+      box.pop_front();
+    }
+  }
+
+  void abort(int) override {
+    break_world();
+    throw io::Error(io::ErrorKind::peer, "aborted");
+  }
+
+  void break_world() {
+    const std::lock_guard lock(world_.mutex);
+    world_.broken = true;
+    world_.changed.notify_all();
+  }
+
+ private:
+  World& world_;
+  int rank_;
+};
+
+}  // namespace
+
+void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body) {
+  World world(ranks);
+  std::mutex mutex;
+  std::exception_ptr first;
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      kernels::set_flush_to_zero();
+      ThreadCommunicator comm(world, rank);
+      try {
+        body(comm);
+      } catch (...) {
+        {
+          const std::lock_guard lock(mutex);
+          if (!first) first = std::current_exception();
+        }
+        comm.break_world();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (first) std::rethrow_exception(first);
+}
+
+}  // namespace hadal::engine

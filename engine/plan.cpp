@@ -1,0 +1,105 @@
+#include "engine/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "io/error.hpp"
+
+namespace hadal::engine {
+
+std::vector<Share> shares(std::int64_t items, int ranks) {
+  const std::int64_t smallest_maximum = (items + ranks - 1) / ranks;
+  std::int64_t unit = 1;
+  while (2 * unit <= smallest_maximum) {
+    const std::int64_t units = (items + 2 * unit - 1) / (2 * unit);
+    if (2 * unit * ((units + ranks - 1) / ranks) > smallest_maximum) break;
+    unit *= 2;
+  }
+  const std::int64_t units = (items + unit - 1) / unit;
+  std::vector<Share> result;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    result.push_back({std::min(items, units * rank / ranks * unit),
+                      std::min(items, units * (rank + 1) / ranks * unit)});
+  }
+  return result;
+}
+
+std::int64_t in_steps(const Span& span, std::int64_t steps_per_epoch) {
+  if (span.value == 0) return 0;
+  const double steps = span.unit == Span::Unit::epochs
+                           ? span.value * static_cast<double>(steps_per_epoch)
+                           : span.value;
+  return std::max<std::int64_t>(1, std::llround(steps));
+}
+
+TrainingPlan plan_training(const TrainOptions& train, std::int64_t samples,
+                           std::int64_t steps_per_epoch, int ranks) {
+  const auto fail = [](const std::string& why) { return io::Error(io::ErrorKind::config, why); };
+  if (train.global_batch % train.micro_batch != 0) {
+    throw fail(fmt::format("train.global_batch = {} is no multiple of train.micro_batch = {}",
+                           train.global_batch, train.micro_batch));
+  }
+  TrainingPlan plan{.samples = samples, .micro_batches = train.global_batch / train.micro_batch};
+  if (steps_per_epoch == 0) {
+    throw fail(fmt::format("the training data has {} samples, fewer than train.global_batch = {}, so an "
+                           "epoch would have 0 steps; lower global_batch or set data.drop_last = false",
+                           samples, train.global_batch));
+  }
+  if (ranks > plan.micro_batches) {
+    throw fail(fmt::format("{} ranks, but a step has {} micro-batches (train.global_batch / "
+                           "train.micro_batch); start at most {} ranks or lower train.micro_batch to {}",
+                           ranks, plan.micro_batches, plan.micro_batches,
+                           std::max<std::int64_t>(1, train.global_batch / ranks)));
+  }
+  plan.steps_per_epoch = steps_per_epoch;
+  plan.steps = in_steps(train.length, steps_per_epoch);
+  plan.evaluate_every_steps = in_steps(train.evaluate_every, steps_per_epoch);
+  return plan;
+}
+
+io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& index) {
+  constexpr std::int64_t kSmallData = std::int64_t{64} << 30;
+  const DataOptions& data = config.data;
+  io::OrderOptions order{.samples = index.samples,
+                         .streams = config.train.global_batch / config.train.micro_batch,
+                         .micro_batch = config.train.micro_batch,
+                         .drop_last = data.drop_last,
+                         .shuffle = io::Shuffle::full,
+                         .seed = config.run.seed,
+                         .block_starts = {},
+                         .window = data.window};
+  // The field that stores most decides what a block is: its chunks cost most to read twice.
+  const auto largest = std::max_element(
+      index.fields.begin(), index.fields.end(), [](const io::FieldIndex& a, const io::FieldIndex& b) {
+        return a.parts.front().stored.row_bytes() < b.parts.front().stored.row_bytes();
+      });
+  const std::int64_t chunk_rows = largest->parts.front().stored.chunk_rows;
+  const bool small = index.samples * index.sample_bytes() < kSmallData;
+  ShuffleChoice choice = data.shuffle;
+  if (choice == ShuffleChoice::automatic) {
+    choice = chunk_rows <= 1 || small ? ShuffleChoice::full : ShuffleChoice::block;
+  }
+  if (choice == ShuffleChoice::none) order.shuffle = io::Shuffle::none;
+  if (choice == ShuffleChoice::block) {
+    order.shuffle = io::Shuffle::block;
+    for (std::size_t p = 0; p < largest->parts.size(); ++p) {
+      const std::int64_t part_chunk = largest->parts[p].stored.chunk_rows;
+      const std::int64_t rows = part_chunk > 0 ? part_chunk : data.block;
+      for (std::int64_t s = largest->row_starts[p]; s < largest->row_starts[p + 1]; s += rows) {
+        order.block_starts.push_back(s);
+      }
+    }
+    order.block_starts.push_back(index.samples);
+  }
+  return order;
+}
+
+std::vector<std::int64_t> good_micro_batches(std::int64_t micro_batches, int ranks) {
+  std::int64_t below = ranks;
+  while (2 * below <= micro_batches) below *= 2;
+  return below == micro_batches ? std::vector{below} : std::vector{below, 2 * below};
+}
+
+}  // namespace hadal::engine

@@ -1,0 +1,3 @@
+#pragma once
+// libtorch's operators cost 13 s a file without this.
+#include <ATen/ATen.h>

@@ -1,0 +1,166 @@
+#include "io/batch_reader.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "io/convert.hpp"
+#include "io/error.hpp"
+#include "io/log.hpp"
+
+namespace hadal::io {
+namespace {
+
+// Thrown inside for a sample that may be skipped; `what` names the place.
+struct BadSample {
+  std::string message;
+};
+
+template <class T>
+std::span<T> as(std::span<std::byte> bytes) {
+  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+// [spatial…, channels] to [channels, spatial…].
+template <class T>
+void channels_first(std::span<T> values, std::int64_t channels) {
+  const std::vector<T> stored(values.begin(), values.end());
+  const auto c_count = static_cast<std::size_t>(channels);
+  const std::size_t places = stored.size() / c_count;
+  for (std::size_t p = 0; p < places; ++p) {
+    for (std::size_t c = 0; c < c_count; ++c) values[c * places + p] = stored[p * c_count + c];
+  }
+}
+
+void normalise(std::span<float> values, const FieldOptions& options) {
+  const std::size_t channels = std::max<std::size_t>({1, options.mean.size(), options.std.size()});
+  const std::size_t per_channel = values.size() / channels;
+  const auto pick = [](const std::vector<double>& list, std::size_t c, double otherwise) {
+    return static_cast<float>(list.empty() ? otherwise : list[list.size() == 1 ? 0 : c]);
+  };
+  const auto scale = static_cast<float>(options.scale.value_or(1.0));
+  for (std::size_t c = 0; c < channels; ++c) {
+    const float mean = pick(options.mean, c, 0.0);
+    const float std = pick(options.std, c, 1.0);
+    for (float& v : values.subspan(c * per_channel, per_channel)) v = (v * scale - mean) / std;
+  }
+}
+
+bool changes_values(const FieldOptions& options) {
+  return options.scale || !options.mean.empty() || !options.std.empty();
+}
+
+void check_finite(const FieldIndex& field, std::int64_t id, std::span<const float> values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      throw BadSample{fmt::format("{} holds {} at element {}", field.where(id), values[i], i)};
+    }
+  }
+}
+
+void check_labels(const FieldIndex& field, std::int64_t id, std::span<const std::int64_t> labels) {
+  for (const std::int64_t label : labels) {
+    if ((label >= 0 && label < field.options.classes) || label == field.options.ignore_index)
+      continue;
+    throw Error(
+        ErrorKind::data,
+        fmt::format("{} has the label {}; the model has {} classes, 0 to {}", field.where(id),
+                    label, field.options.classes, field.options.classes - 1));
+  }
+}
+
+std::int64_t class_of_one_hot(const FieldIndex& field, std::int64_t id,
+                              std::span<const std::byte> raw, DType dtype) {
+  const std::int64_t classes = field.stored_shape.front();
+  std::int64_t found = -1;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const double value = value_at(raw, dtype, c);
+    if (value == 0.0) continue;
+    if (value != 1.0 || found >= 0) {
+      throw Error(ErrorKind::data, fmt::format("{} is not one-hot", field.where(id)));
+    }
+    found = c;
+  }
+  if (found < 0) throw Error(ErrorKind::data, fmt::format("{} is not one-hot", field.where(id)));
+  return found;
+}
+
+// Converts one stored sample into its place in the batch.
+void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> raw,
+          std::span<std::byte> out, CheckFinite finite) {
+  const FieldOptions& options = field.options;
+  const DType stored = field.parts[field.part_of(id)].stored.dtype;
+  if (options.one_hot) {
+    as<std::int64_t>(out)[0] = class_of_one_hot(field, id, raw, stored);
+  } else if (const auto fault = convert(raw, stored, out, options.dtype)) {
+    throw Error(ErrorKind::data,
+                fmt::format("{} holds {} at element {}, which is no {}; set dtype in the config or "
+                            "repair the file",
+                            field.where(id), fault->value, fault->element, name_of(options.dtype)));
+  }
+  if (options.dtype == DType::f32) {
+    const std::span<float> values = as<float>(out);
+    if (options.layout.ends_with('C')) channels_first(values, field.stored_shape.back());
+    if (changes_values(options)) normalise(values, options);
+    if (finite == CheckFinite::batch) check_finite(field, id, values);
+  } else if (options.dtype == DType::i64 && options.classes > 0) {
+    check_labels(field, id, as<std::int64_t>(out));
+  }
+}
+
+}  // namespace
+
+BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
+    : index_(index), options_(options) {
+  for (const FieldIndex& field : index.fields) {
+    // Memory is shared out by how much each field stores.
+    const double share = static_cast<double>(field.parts.front().stored.row_bytes()) /
+                         static_cast<double>(std::max<std::int64_t>(1, index.sample_bytes()));
+    readers_.push_back(std::make_unique<BlockReader>(
+        field, static_cast<std::int64_t>(share * static_cast<double>(options.memory_bytes))));
+  }
+}
+
+Batch BatchReader::read(std::span<const std::int64_t> ids) {
+  Batch batch;
+  std::vector<FieldBatch> fields(index_.fields.size());
+  for (std::size_t f = 0; f < fields.size(); ++f) {
+    const FieldIndex& field = index_.fields[f];
+    fields[f].dtype = field.options.dtype;
+    fields[f].bytes.resize(ids.size() * static_cast<std::size_t>(element_count(field.sample_shape) *
+                                                                 size_bytes(field.options.dtype)));
+  }
+  for (const std::int64_t id : ids) {
+    try {
+      for (std::size_t f = 0; f < fields.size(); ++f) {
+        const std::size_t bytes = fields[f].bytes.size() / ids.size();
+        const std::span<std::byte> place =
+            std::span(fields[f].bytes).subspan(batch.ids.size() * bytes, bytes);
+        fill(index_.fields[f], id, readers_[f]->sample(id), place, options_.check_finite);
+      }
+      batch.ids.push_back(id);
+    } catch (const BadSample& bad) {
+      if (options_.on_bad_sample == OnBadSample::stop) {
+        throw Error(ErrorKind::data,
+                    bad.message + "; set data.on_bad_sample = \"skip\" to leave such samples out");
+      }
+      log_once(LogLevel::warning, "skipped: " + bad.message);
+      ++batch.skipped;
+    }
+  }
+  for (std::size_t f = 0; f < fields.size(); ++f) {
+    const FieldIndex& field = index_.fields[f];
+    if (!ids.empty())
+      fields[f].bytes.resize(fields[f].bytes.size() / ids.size() * batch.ids.size());
+    fields[f].shape = {batch.count()};
+    fields[f].shape.insert(fields[f].shape.end(), field.sample_shape.begin(),
+                           field.sample_shape.end());
+    auto& group = field.options.role == FieldRole::input ? batch.inputs : batch.targets;
+    group.push_back(std::move(fields[f]));
+  }
+  return batch;
+}
+
+}  // namespace hadal::io

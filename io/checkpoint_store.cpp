@@ -1,0 +1,195 @@
+#include "io/checkpoint_store.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "io/atomic_file.hpp"
+#include "io/error.hpp"
+
+namespace hadal::io {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kManifestVersion = 1;
+constexpr std::string_view kPrefix = "step-";
+
+std::optional<std::int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* begin = name.data() + kPrefix.size();
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(begin, end, step);
+  if (parsed.ec != std::errc{} || parsed.ptr != end || name != checkpoint_name(step)) {
+    return std::nullopt;
+  }
+  return step;
+}
+
+json to_json(const CheckpointManifest& manifest) {
+  json files = json::array();
+  for (const FileDigest& file : manifest.files) {
+    std::vector<std::string> blocks;
+    for (const std::uint64_t block : file.blocks) blocks.push_back(hash_text(block));
+    files.push_back({{"name", file.name},
+                     {"bytes", file.bytes},
+                     {"block_bytes", kHashBlockBytes},
+                     {"xxh3", blocks}});
+  }
+  return {{"version", kManifestVersion},
+          {"step", manifest.step},
+          {"files", files},
+          {"run", manifest.run}};
+}
+
+CheckpointManifest parse_manifest(const std::string& text) {
+  const json parsed = json::parse(text);
+  if (parsed.at("version").get<int>() != kManifestVersion) {
+    throw Error(ErrorKind::checkpoint,
+                fmt::format("its manifest has version {}, this program reads version {}",
+                            parsed.at("version").dump(), kManifestVersion));
+  }
+  CheckpointManifest manifest{
+      .step = parsed.at("step").get<std::int64_t>(), .files = {}, .run = {}};
+  for (const json& file : parsed.at("files")) {
+    FileDigest digest{.name = file.at("name").get<std::string>(),
+                      .bytes = file.at("bytes").get<std::int64_t>(),
+                      .blocks = {}};
+    for (const json& block : file.at("xxh3")) {
+      digest.blocks.push_back(std::stoull(block.get<std::string>(), nullptr, 16));
+    }
+    manifest.files.push_back(std::move(digest));
+  }
+  manifest.run = parsed.at("run");
+  return manifest;
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) { return fmt::format("{}{:09}", kPrefix, step); }
+
+StoredCheckpoint open_checkpoint(const fs::path& folder) {
+  const auto fail = [&](const std::string& why) {
+    return Error(ErrorKind::checkpoint, fmt::format("checkpoint {}: {}", folder.string(), why));
+  };
+  StoredCheckpoint checkpoint{.folder = folder, .manifest = {}};
+  const fs::path manifest = folder / "manifest.json";
+  std::error_code ignored;
+  if (!fs::exists(manifest, ignored)) throw fail("it has no manifest.json");
+  try {
+    checkpoint.manifest = parse_manifest(read_file(manifest));
+  } catch (const Error& error) {
+    throw fail(error.what());
+  } catch (const std::exception& error) {
+    throw fail(fmt::format("its manifest.json is damaged ({})", error.what()));
+  }
+  for (const FileDigest& file : checkpoint.manifest.files) {
+    std::string found;
+    try {
+      found = difference(folder, file);
+    } catch (const Error& error) {
+      found = error.what();
+    }
+    if (!found.empty()) throw fail(found);
+  }
+  return checkpoint;
+}
+
+CheckpointStore::CheckpointStore(fs::path folder) : folder_(std::move(folder)) {
+  create_folders(folder_);
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(".partial"))
+      fs::remove_all(entry.path(), ignored);
+  }
+}
+
+fs::path CheckpointStore::begin(std::int64_t step) {
+  const fs::path partial = folder_ / (checkpoint_name(step) + ".partial");
+  std::error_code failure;
+  fs::remove_all(partial, failure);
+  create_folders(partial);
+  return partial;
+}
+
+fs::path CheckpointStore::commit(const CheckpointManifest& manifest) {
+  const fs::path partial = folder_ / (checkpoint_name(manifest.step) + ".partial");
+  const fs::path final_folder = folder_ / checkpoint_name(manifest.step);
+  write_file_atomically(partial / "manifest.json", to_json(manifest).dump(1) + "\n");
+  std::error_code failure;
+  // A damaged checkpoint of the same step may be in the way after a fall back to an older one.
+  if (fs::exists(final_folder)) fs::remove_all(final_folder, failure);
+  fs::rename(partial, final_folder, failure);
+  if (failure) {
+    throw Error(ErrorKind::storage, fmt::format("cannot rename {} to {}: {}", partial.string(),
+                                                final_folder.string(), failure.message()));
+  }
+  sync_folder(folder_);
+  return final_folder;
+}
+
+void CheckpointStore::abandon(std::int64_t step) noexcept {
+  std::error_code ignored;
+  fs::remove_all(folder_ / (checkpoint_name(step) + ".partial"), ignored);
+}
+
+std::vector<std::int64_t> CheckpointStore::steps() const {
+  std::vector<std::int64_t> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    if (const auto step = step_of(entry.path().filename().string())) found.push_back(*step);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+std::optional<StoredCheckpoint> CheckpointStore::newest_valid(
+    std::vector<std::string>& passed) const {
+  std::vector<std::int64_t> candidates = steps();
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!step_of(name))
+      passed.push_back(fmt::format("{} is not a checkpoint of this program", name));
+  }
+  std::reverse(candidates.begin(), candidates.end());
+  std::vector<std::string> reasons;
+  for (const std::int64_t step : candidates) {
+    try {
+      StoredCheckpoint found = open_checkpoint(folder_ / checkpoint_name(step));
+      passed.insert(passed.end(), reasons.begin(), reasons.end());
+      return found;
+    } catch (const Error& error) {
+      reasons.emplace_back(error.what());
+    }
+  }
+  if (!reasons.empty()) {
+    throw Error(
+        ErrorKind::checkpoint,
+        fmt::format("no checkpoint in {} can be used, and the run is not started from zero in "
+                    "silence; restore one, or choose another run.dir:\n  {}",
+                    folder_.string(), fmt::join(reasons, "\n  ")));
+  }
+  return std::nullopt;
+}
+
+void CheckpointStore::prune(std::int64_t keep, const std::vector<std::int64_t>& kept_always) {
+  std::vector<std::int64_t> candidates = steps();
+  std::int64_t excess = static_cast<std::int64_t>(candidates.size()) - keep;
+  for (const std::int64_t step : candidates) {
+    if (excess <= 0) return;
+    if (std::find(kept_always.begin(), kept_always.end(), step) != kept_always.end()) continue;
+    std::error_code ignored;
+    // The manifest goes first: a folder that is half removed is never taken for a checkpoint.
+    fs::remove(folder_ / checkpoint_name(step) / "manifest.json", ignored);
+    fs::remove_all(folder_ / checkpoint_name(step), ignored);
+    --excess;
+  }
+}
+
+}  // namespace hadal::io

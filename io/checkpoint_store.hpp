@@ -1,0 +1,65 @@
+#pragma once
+// Checkpoints on disk: one folder each, `step-000000042`, written as `step-000000042.partial` and
+// renamed when every file and the manifest are durable. A folder with that name is complete; what
+// is damaged later is found by its hashes. One rank works on the store; it is not collective.
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/hashing_file.hpp"
+
+namespace hadal::io {
+
+struct CheckpointManifest {
+  std::int64_t step = 0;
+  std::vector<FileDigest> files;
+  nlohmann::json run;  // what the engine keeps beside the arrays
+};
+
+struct StoredCheckpoint {
+  std::filesystem::path folder;
+  CheckpointManifest manifest;
+};
+
+class CheckpointStore {
+ public:
+  // Creates the folder where it is missing and removes what a killed save left (`*.partial`).
+  explicit CheckpointStore(std::filesystem::path folder);
+
+  // An empty folder to write the files of `step` into.
+  std::filesystem::path begin(std::int64_t step);
+
+  // Writes the manifest, makes everything durable and gives the folder its final name. Every file
+  // in `manifest.files` must be closed and synced. Returns the final folder.
+  std::filesystem::path commit(const CheckpointManifest& manifest);
+
+  // Removes what begin() made; never throws.
+  void abandon(std::int64_t step) noexcept;
+
+  // The newest checkpoint whose files match their hashes. Newer ones that do not are named in
+  // `passed` with the reason. Throws a checkpoint error where the store holds checkpoints but none
+  // is usable.
+  std::optional<StoredCheckpoint> newest_valid(std::vector<std::string>& passed) const;
+
+  // Removes the oldest so that `keep` remain, never one of the steps in `kept_always`.
+  void prune(std::int64_t keep, const std::vector<std::int64_t>& kept_always);
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::vector<std::int64_t> steps() const;  // ascending
+
+  std::filesystem::path folder_;
+};
+
+// Reads and checks one checkpoint folder. Throws a checkpoint error that says what is wrong.
+StoredCheckpoint open_checkpoint(const std::filesystem::path& folder);
+
+// "step-000000042"
+std::string checkpoint_name(std::int64_t step);
+
+}  // namespace hadal::io

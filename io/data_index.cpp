@@ -1,0 +1,224 @@
+#include "io/data_index.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "io/atomic_file.hpp"
+#include "io/convert.hpp"
+#include "io/error.hpp"
+#include "io/hashing_file.hpp"
+
+namespace hadal::io {
+namespace {
+
+constexpr std::int64_t kProbeBytes = 64 << 10;
+
+std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
+  const UniqueFd fd = open_for_reading(file);
+  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
+  read_at(fd.get(), probe, 0, file);
+  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
+  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
+  return hash_bytes(probe, head);
+}
+
+// Stored [H, W, C] as [C, H, W] where the layout says so.
+Shape batch_shape(const FieldOptions& options, const Shape& stored) {
+  if (options.one_hot) return {};
+  if (!options.layout.ends_with('C')) return stored;
+  Shape shape{stored.back()};
+  shape.insert(shape.end(), stored.begin(), stored.end() - 1);
+  return shape;
+}
+
+void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
+  const FieldOptions& options = field.options;
+  const std::string where = fmt::format("field \"{}\" ({})", options.name, options.path);
+  if (!options.layout.empty() && options.layout.size() != field.stored_shape.size() + 1) {
+    faults.push_back(fmt::format("{}: layout {} needs samples with {} axes, they have the shape {}",
+                                 where, options.layout, options.layout.size() - 1,
+                                 to_string(field.stored_shape)));
+  }
+  if (options.one_hot && field.stored_shape.size() != 1) {
+    faults.push_back(fmt::format("{}: one_hot needs samples of shape [classes], they have {}",
+                                 where, to_string(field.stored_shape)));
+  }
+  for (const auto* list : {&options.mean, &options.std}) {
+    const auto count = static_cast<std::int64_t>(list->size());
+    if (count <= 1) continue;
+    if (field.sample_shape.empty() || field.sample_shape.front() != count) {
+      faults.push_back(fmt::format("{}: {} values of {} for samples of shape {}", where, count,
+                                   list == &options.mean ? "mean" : "std",
+                                   to_string(field.sample_shape)));
+    }
+  }
+}
+
+FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDataset>& scans,
+                       std::vector<std::string>& faults, std::vector<std::string>& notes) {
+  FieldIndex field;
+  field.options = options;
+  field.row_starts.push_back(0);
+  for (const ScannedDataset& scan : scans) {
+    if (!scan.fault.empty()) {
+      faults.push_back(scan.fault);
+      continue;
+    }
+    if (scan.stored.rows() == 0) {
+      notes.push_back(fmt::format("{}:{} has no rows", scan.file, options.path));
+      continue;
+    }
+    if (field.parts.empty()) {
+      field.stored_shape = scan.stored.sample_shape();
+      field.stored_dtype = scan.stored.dtype;
+    } else if (scan.stored.sample_shape() != field.stored_shape) {
+      faults.push_back(fmt::format("{}:{} has samples of shape {}, {} has {}", scan.file,
+                                   options.path, to_string(scan.stored.sample_shape()),
+                                   field.parts.front().file, to_string(field.stored_shape)));
+    }
+    field.parts.push_back(scan);
+    field.row_starts.push_back(field.row_starts.back() + scan.stored.rows());
+  }
+  if (field.parts.empty()) return field;
+  field.sample_shape = batch_shape(options, field.stored_shape);
+  check_field(field, faults);
+  if (!always_exact(field.stored_dtype, options.dtype)) {
+    notes.push_back(fmt::format("{} is stored as {} and rounded to {}", options.path,
+                                name_of(field.stored_dtype), name_of(options.dtype)));
+  } else if (field.stored_dtype == DType::u8 && options.role == FieldRole::input &&
+             options.dtype == DType::f32 && !options.scale) {
+    notes.push_back(
+        fmt::format("{} is stored as uint8 and taken as 0 to 255; set scale = 0.00392157 "
+                    "in data.inputs.{} for 0 to 1",
+                    options.path, options.name));
+  }
+  return field;
+}
+
+}  // namespace
+
+std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
+                                      const std::vector<std::string>& datasets) {
+  std::vector<ScannedDataset> found(datasets.size());
+  for (ScannedDataset& scan : found) scan.file = file.string();
+  for (std::size_t i = 0; i < datasets.size(); ++i) found[i].stored.path = datasets[i];
+  try {
+    const Hdf5File opened(file);
+    const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
+    const std::uint64_t hash = content_hash(file, bytes);
+    for (std::size_t i = 0; i < datasets.size(); ++i) {
+      found[i].file_bytes = bytes;
+      found[i].content_hash = hash;
+      try {
+        found[i].stored = opened.describe(datasets[i]);
+      } catch (const Error& error) {
+        found[i].fault = error.what();
+      }
+    }
+  } catch (const std::exception& error) {
+    // One fault for the file, however many datasets were asked for.
+    found.front().fault = error.what();
+  }
+  return found;
+}
+
+void to_json(nlohmann::json& json, const ScannedDataset& s) {
+  json = {{"file", s.file},
+          {"path", s.stored.path},
+          {"dtype", name_of(s.stored.dtype)},
+          {"big_endian", s.stored.big_endian},
+          {"shape", s.stored.shape},
+          {"chunk_rows", s.stored.chunk_rows},
+          {"filters", s.stored.filters},
+          {"stored_bytes", s.stored.stored_bytes},
+          {"file_bytes", s.file_bytes},
+          {"content_hash", s.content_hash},
+          {"fault", s.fault}};
+}
+
+void from_json(const nlohmann::json& json, ScannedDataset& s) {
+  json.at("file").get_to(s.file);
+  json.at("path").get_to(s.stored.path);
+  s.stored.dtype = dtype_named(json.at("dtype").get<std::string>()).value();
+  json.at("big_endian").get_to(s.stored.big_endian);
+  json.at("shape").get_to(s.stored.shape);
+  json.at("chunk_rows").get_to(s.stored.chunk_rows);
+  json.at("filters").get_to(s.stored.filters);
+  json.at("stored_bytes").get_to(s.stored.stored_bytes);
+  json.at("file_bytes").get_to(s.file_bytes);
+  json.at("content_hash").get_to(s.content_hash);
+  json.at("fault").get_to(s.fault);
+}
+
+std::size_t FieldIndex::part_of(std::int64_t sample) const {
+  const auto after = std::upper_bound(row_starts.begin(), row_starts.end(), sample);
+  return static_cast<std::size_t>(after - row_starts.begin()) - 1;
+}
+
+std::string FieldIndex::where(std::int64_t sample) const {
+  const std::size_t part = part_of(sample);
+  return fmt::format("{}:{} row {}", parts[part].file, options.path, sample - row_starts[part]);
+}
+
+std::int64_t DataIndex::sample_bytes() const {
+  std::int64_t bytes = 0;
+  for (const FieldIndex& field : fields) bytes += field.parts.front().stored.row_bytes();
+  return bytes;
+}
+
+DataIndex build_index(const std::vector<FieldOptions>& fields,
+                      const std::vector<std::vector<ScannedDataset>>& scans) {
+  DataIndex index;
+  std::vector<std::string> faults;
+  for (std::size_t f = 0; f < fields.size(); ++f) {
+    index.fields.push_back(index_field(fields[f], scans[f], faults, index.notes));
+  }
+  if (faults.empty()) {
+    const FieldIndex& first = index.fields.front();
+    index.samples = first.row_starts.back();
+    for (const FieldIndex& field : index.fields) {
+      if (field.row_starts.back() != index.samples) {
+        faults.push_back(fmt::format("field \"{}\" has {} rows, field \"{}\" has {}",
+                                     first.options.name, index.samples, field.options.name,
+                                     field.row_starts.back()));
+        continue;
+      }
+      const bool same_files = field.options.files == first.options.files;
+      for (std::size_t p = 0; same_files && p < field.parts.size() && p < first.parts.size(); ++p) {
+        if (field.parts[p].stored.rows() == first.parts[p].stored.rows()) continue;
+        faults.push_back(fmt::format("{} has {} rows of {} and {} of {}", field.parts[p].file,
+                                     first.parts[p].stored.rows(), first.options.path,
+                                     field.parts[p].stored.rows(), field.options.path));
+      }
+    }
+    if (faults.empty() && index.samples == 0) faults.push_back("the dataset has no samples");
+  }
+  if (!faults.empty()) {
+    // The same file may serve several fields; say each fault once.
+    std::vector<std::string> distinct;
+    for (const std::string& fault : faults) {
+      if (std::find(distinct.begin(), distinct.end(), fault) == distinct.end())
+        distinct.push_back(fault);
+    }
+    throw Error(
+        ErrorKind::data,
+        fmt::format(
+            "{}{}",
+            distinct.size() > 1 ? fmt::format("{} faults in the data:\n  ", distinct.size()) : "",
+            fmt::join(distinct, "\n  ")));
+  }
+  for (const FieldIndex& field : index.fields) {
+    for (const ScannedDataset& part : field.parts) {
+      const std::string line =
+          fmt::format("{}|{}|{}|{}|{}", field.options.name, field.options.path,
+                      name_of(part.stored.dtype), to_string(part.stored.shape), part.content_hash);
+      index.fingerprint = hash_bytes(std::as_bytes(std::span(line)), index.fingerprint);
+    }
+  }
+  return index;
+}
+
+}  // namespace hadal::io

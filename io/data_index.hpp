@@ -1,0 +1,87 @@
+#pragma once
+// The index of a dataset: which rows of which datasets of which files make a sample. Files are
+// scanned before the first step (shared over the ranks by the caller), all faults are collected,
+// and only a faultless scan becomes an index.
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/dtype.hpp"
+#include "io/hdf5_file.hpp"
+
+namespace hadal::io {
+
+enum class FieldRole { input, target };
+
+// How one named tensor of a sample is stored and what it becomes. Applied in this order: convert to
+// `dtype`, layout to channels first, times `scale`, minus `mean`, over `std` (per channel or one
+// for all).
+struct FieldOptions {
+  std::string name;
+  FieldRole role = FieldRole::input;
+  std::string path;                // dataset inside the file
+  std::vector<std::string> files;  // where it is not in the split's own files
+  DType dtype = DType::f32;        // float32 or int64
+  std::string layout;  // of a stored sample's batch: "NHWC", "NDHWC"; "" keeps the order
+  std::optional<double> scale;
+  std::vector<double> mean;
+  std::vector<double> std;
+  bool one_hot = false;      // stored one-hot, becomes the class index
+  std::int64_t classes = 0;  // > 0: values must lie in [0, classes) or equal ignore_index
+  std::int64_t ignore_index = -100;
+
+  bool operator==(const FieldOptions&) const = default;
+};
+
+// What the scan of one dataset of one file found. `fault` is empty where it can be used.
+struct ScannedDataset {
+  std::string file;
+  StoredDataset stored;
+  std::int64_t file_bytes = 0;
+  std::uint64_t content_hash = 0;  // of the file's size, first and last 64 KiB: not of its place
+  std::string fault;
+};
+
+// Scans the datasets of one file. Never throws for what the file contains.
+std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
+                                      const std::vector<std::string>& datasets);
+
+void to_json(nlohmann::json& json, const ScannedDataset& scanned);
+void from_json(const nlohmann::json& json, ScannedDataset& scanned);
+
+// One field over all its files, in file order.
+struct FieldIndex {
+  FieldOptions options;
+  std::vector<ScannedDataset> parts;     // parts without rows are left out
+  std::vector<std::int64_t> row_starts;  // first sample of each part, then the total
+  Shape stored_shape;                    // of one sample, as stored
+  Shape sample_shape;                    // of one sample, as the batch holds it
+  DType stored_dtype = DType::f32;       // the first part's; others may differ
+
+  // Which part holds a sample.
+  std::size_t part_of(std::int64_t sample) const;
+  // "file:/path row n"
+  std::string where(std::int64_t sample) const;
+};
+
+struct DataIndex {
+  std::vector<FieldIndex> fields;  // inputs first, in the order of the options
+  std::int64_t samples = 0;
+  std::uint64_t fingerprint = 0;  // of contents and mapping
+  std::vector<std::string> notes;
+
+  // Bytes of one sample as stored, over all fields.
+  std::int64_t sample_bytes() const;
+};
+
+// Joins the scans of all fields (`scans[f]`: field f's files in order). Throws a data error that
+// lists every fault: unusable files, shapes that differ, fields of different length, no samples at
+// all.
+DataIndex build_index(const std::vector<FieldOptions>& fields,
+                      const std::vector<std::vector<ScannedDataset>>& scans);
+
+}  // namespace hadal::io

@@ -1,0 +1,76 @@
+#include "io/hashing_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "io/error.hpp"
+
+namespace hadal::io {
+
+std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
+std::string hash_text(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+HashingFile::HashingFile(const std::filesystem::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (!fd_) throw system_error(ErrorKind::storage, "cannot create", path.string(), errno);
+  digest_.name = path.filename().string();
+}
+
+void HashingFile::append(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const std::size_t room = static_cast<std::size_t>(kHashBlockBytes) - block_.size();
+    const std::size_t taken = std::min(room, bytes.size());
+    block_.insert(block_.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(taken));
+    bytes = bytes.subspan(taken);
+    if (block_.size() == static_cast<std::size_t>(kHashBlockBytes)) flush_block();
+  }
+}
+
+void HashingFile::flush_block() {
+  write_at(fd_.get(), block_, digest_.bytes, path_);
+  digest_.bytes += static_cast<std::int64_t>(block_.size());
+  digest_.blocks.push_back(hash_bytes(block_));
+  block_.clear();
+}
+
+FileDigest HashingFile::close() {
+  if (!block_.empty()) flush_block();
+  sync_file(fd_.get(), path_);
+  if (::close(fd_.release()) != 0) {
+    throw system_error(ErrorKind::storage, "cannot close", path_.string(), errno);
+  }
+  return std::move(digest_);
+}
+
+std::string difference(const std::filesystem::path& folder, const FileDigest& digest) {
+  const std::filesystem::path path = folder / digest.name;
+  std::error_code failure;
+  const auto size = std::filesystem::file_size(path, failure);
+  if (failure) return fmt::format("{} cannot be read: {}", digest.name, failure.message());
+  if (static_cast<std::int64_t>(size) != digest.bytes) {
+    return fmt::format("{} has {} bytes, {} were written", digest.name, size, digest.bytes);
+  }
+  const UniqueFd fd = open_for_reading(path);
+  std::vector<std::byte> block;
+  for (std::size_t i = 0; i < digest.blocks.size(); ++i) {
+    const std::int64_t offset = static_cast<std::int64_t>(i) * kHashBlockBytes;
+    block.resize(static_cast<std::size_t>(std::min(kHashBlockBytes, digest.bytes - offset)));
+    read_at(fd.get(), block, offset, path);
+    if (hash_bytes(block) != digest.blocks[i]) {
+      return fmt::format("{} is damaged between bytes {} and {}", digest.name, offset,
+                         offset + static_cast<std::int64_t>(block.size()));
+    }
+  }
+  return {};
+}
+
+}  // namespace hadal::io

@@ -1,0 +1,51 @@
+#pragma once
+// A file that is written from front to back, hashed block by block on the way, and synced when
+// closed; and its check. XXH3 (64 bits) finds damage, not malice.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/atomic_file.hpp"
+
+namespace hadal::io {
+
+inline constexpr std::int64_t kHashBlockBytes = std::int64_t{16} << 20;
+
+struct FileDigest {
+  std::string name;  // without folder
+  std::int64_t bytes = 0;
+  std::vector<std::uint64_t> blocks;  // XXH3 of every kHashBlockBytes, the last one shorter
+};
+
+std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed = 0);
+
+// Sixteen hexadecimal digits.
+std::string hash_text(std::uint64_t hash);
+
+class HashingFile {
+ public:
+  // Creates or truncates `path`. Throws a storage error.
+  explicit HashingFile(const std::filesystem::path& path);
+
+  void append(std::span<const std::byte> bytes);
+
+  // Syncs and closes. Nothing may be appended afterwards.
+  FileDigest close();
+
+ private:
+  void flush_block();
+
+  std::filesystem::path path_;
+  UniqueFd fd_;
+  std::vector<std::byte> block_;
+  FileDigest digest_;
+};
+
+// Empty where the file under `folder` has the digest's size and hashes, else what differs.
+std::string difference(const std::filesystem::path& folder, const FileDigest& digest);
+
+}  // namespace hadal::io

@@ -1,0 +1,442 @@
+#include "io/hdf5_file.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <optional>
+
+#include "io/atomic_file.hpp"
+#include "io/error.hpp"
+#include "io/hdf5_handle.hpp"
+#include "io/nearest.hpp"
+
+namespace hadal::io {
+namespace {
+
+Error data_error(const std::string& message) { return {ErrorKind::data, message}; }
+
+// The innermost description on HDF5's error stack, which names the real cause.
+std::string library_reason() {
+  std::string reason;
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned n, const H5E_error2_t* entry, void* out) -> herr_t {
+        if (n == 0 && entry->desc != nullptr) *static_cast<std::string*>(out) = entry->desc;
+        return 0;
+      },
+      &reason);
+  return reason.empty() ? "unknown reason" : reason;
+}
+
+std::uint64_t little_endian(const std::string& bytes, std::size_t at, std::size_t width) {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < width && at + i < bytes.size(); ++i) {
+    value |= static_cast<std::uint64_t>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
+  }
+  return value;
+}
+
+// Why a file did not open, from its superblock (HDF5 File Format Specification 3.0, section II.A).
+std::string reason_not_opened(const std::filesystem::path& path, const std::string& library) {
+  std::error_code failure;
+  const auto size = std::filesystem::file_size(path, failure);
+  std::string head(64, '\0');
+  try {
+    const UniqueFd fd = open_for_reading(path);
+    head.resize(std::min<std::size_t>(head.size(), failure ? 0 : size));
+    read_at(fd.get(), std::as_writable_bytes(std::span(head)), 0, path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  if (head.size() < 12 || head.compare(0, 8, "\x89HDF\r\n\x1a\n") != 0) {
+    return fmt::format("{} is not an HDF5 file ({} bytes)", path.string(), size);
+  }
+  const unsigned version = static_cast<unsigned char>(head[8]);
+  const std::size_t width = static_cast<unsigned char>(version < 2 ? head[13] : head[9]);
+  const std::size_t base_at = version < 2 ? (version == 1 ? 28 : 24) : 12;
+  const std::uint64_t end = little_endian(head, base_at + 2 * width, width);
+  if (end > size) {
+    return fmt::format("{} is cut off: it has {} bytes, its superblock says {}; copy it again",
+                       path.string(), size, end);
+  }
+  if (version >= 3 && (static_cast<unsigned char>(head[11]) & 1u) != 0) {
+    return fmt::format(
+        "{} is marked as open for writing; if no program writes it any more, run: h5clear -s '{}'",
+        path.string(), path.string());
+  }
+  if (version > 3) {
+    return fmt::format(
+        "{} has superblock version {}, newer than this HDF5 library reads; convert it"
+        " with: h5repack --high=3",
+        path.string(), version);
+  }
+  return fmt::format("{} cannot be opened: {}", path.string(), library);
+}
+
+struct FilterName {
+  H5Z_filter_t id;
+  const char* name;
+};
+constexpr std::array kFilters = {
+    FilterName{1, "deflate"},  FilterName{2, "shuffle"},        FilterName{3, "fletcher32"},
+    FilterName{4, "szip"},     FilterName{5, "nbit"},           FilterName{6, "scaleoffset"},
+    FilterName{307, "bzip2"},  FilterName{32000, "lzf"},        FilterName{32001, "blosc"},
+    FilterName{32004, "lz4"},  FilterName{32008, "bitshuffle"}, FilterName{32013, "zfp"},
+    FilterName{32015, "zstd"}, FilterName{32026, "blosc2"},
+};
+
+std::string filter_name(H5Z_filter_t id) {
+  for (const FilterName& filter : kFilters) {
+    if (filter.id == id) return filter.name;
+  }
+  return fmt::format("filter {}", id);
+}
+
+std::optional<DType> integer_type(std::size_t size, bool is_signed) {
+  switch (size) {
+    case 1:
+      return is_signed ? DType::i8 : DType::u8;
+    case 2:
+      return is_signed ? DType::i16 : DType::u16;
+    case 4:
+      return is_signed ? DType::i32 : DType::u32;
+    case 8:
+      return is_signed ? DType::i64 : DType::u64;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<DType> floating_type(hid_t type) {
+  std::size_t sign = 0, exponent = 0, exponent_bits = 0, mantissa = 0, mantissa_bits = 0;
+  if (H5Tget_fields(type, &sign, &exponent, &exponent_bits, &mantissa, &mantissa_bits) < 0) {
+    return std::nullopt;
+  }
+  const std::size_t size = H5Tget_size(type);
+  if (size == 2 && exponent_bits == 5 && mantissa_bits == 10) return DType::f16;
+  if (size == 2 && exponent_bits == 8 && mantissa_bits == 7) return DType::bf16;
+  if (size == 4 && exponent_bits == 8 && mantissa_bits == 23) return DType::f32;
+  if (size == 8 && exponent_bits == 11 && mantissa_bits == 52) return DType::f64;
+  return std::nullopt;
+}
+
+// The number type of a dataset, or nothing where it is no plain number. h5py stores bool as an
+// enumeration {FALSE = 0, TRUE = 1} over int8.
+std::optional<DType> number_type(hid_t type) {
+  switch (H5Tget_class(type)) {
+    case H5T_INTEGER:
+      if (H5Tget_precision(type) != 8 * H5Tget_size(type)) return std::nullopt;
+      return integer_type(H5Tget_size(type), H5Tget_sign(type) != H5T_SGN_NONE);
+    case H5T_FLOAT:
+      return floating_type(type);
+    case H5T_ENUM: {
+      const UniqueType base(H5Tget_super(type));
+      return H5Tget_nmembers(type) == 2 && H5Tget_size(base.get()) == 1
+                 ? std::optional(DType::boolean)
+                 : std::nullopt;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+std::string type_name(hid_t type) {
+  switch (H5Tget_class(type)) {
+    case H5T_STRING:
+      return "a string";
+    case H5T_COMPOUND:
+      return "a compound";
+    case H5T_VLEN:
+      return "of variable length";
+    case H5T_ENUM:
+      return "an enumeration";
+    case H5T_ARRAY:
+      return "an array type";
+    case H5T_REFERENCE:
+      return "a reference";
+    case H5T_BITFIELD:
+      return "a bit field";
+    case H5T_OPAQUE:
+      return "opaque";
+    default:
+      return fmt::format("a number of {} bytes in an unusual format", H5Tget_size(type));
+  }
+}
+
+// The type in memory: the file's own number with this machine's byte order.
+UniqueType memory_type(hid_t file_type) {
+  const bool is_enum = H5Tget_class(file_type) == H5T_ENUM;
+  UniqueType type(H5Tcopy(file_type));
+  if (!is_enum && H5Tget_size(type.get()) > 1) H5Tset_order(type.get(), H5T_ORDER_LE);
+  return type;
+}
+
+Shape extents(hid_t space) {
+  const int rank = H5Sget_simple_extent_ndims(space);
+  std::vector<hsize_t> dims(static_cast<std::size_t>(std::max(rank, 0)));
+  if (rank > 0) H5Sget_simple_extent_dims(space, dims.data(), nullptr);
+  return {dims.begin(), dims.end()};
+}
+
+}  // namespace
+
+std::int64_t StoredDataset::row_bytes() const {
+  return element_count(sample_shape()) * size_bytes(dtype);
+}
+
+struct Hdf5File::Impl {
+  std::filesystem::path path;
+  UniqueFile file;
+  // Handles stay open: opening a dataset costs more than reading a row.
+  std::map<std::string, UniqueDataset> opened;
+
+  std::string where(const std::string& dataset) const {
+    return fmt::format("{}:{}", path.string(), dataset);
+  }
+
+  hid_t dataset(const std::string& name) {
+    const auto found = opened.find(name);
+    if (found != opened.end()) return found->second.get();
+    UniqueDataset handle(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT));
+    if (!handle)
+      throw data_error(fmt::format("{} cannot be opened: {}", where(name), library_reason()));
+    return opened.emplace(name, std::move(handle)).first->second.get();
+  }
+
+  void check_filters(hid_t properties, StoredDataset& stored) {
+    const int count = H5Pget_nfilters(properties);
+    for (int i = 0; i < count; ++i) {
+      unsigned flags = 0, config = 0;
+      std::size_t values = 0;
+      const H5Z_filter_t id = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values,
+                                             nullptr, 0, nullptr, &config);
+      stored.filters.push_back(filter_name(id));
+      if (H5Zfilter_avail(id) > 0) continue;
+      throw data_error(fmt::format(
+          "{} is compressed with {} (filter {}), which is not installed here; install its HDF5 "
+          "plugin and set HDF5_PLUGIN_PATH, or repack the file",
+          where(stored.path), stored.filters.back(), id));
+    }
+  }
+
+  // A chunk that was never written reads as the fill value. The library's own space status says
+  // "partly allocated" for every compressed dataset, so chunks are counted.
+  void check_chunks(hid_t handle, hid_t space, const std::vector<hsize_t>& chunk,
+                    const StoredDataset& stored) {
+    std::int64_t expected = 1;
+    std::vector<std::int64_t> grid(chunk.size());
+    for (std::size_t d = 0; d < chunk.size(); ++d) {
+      const auto extent = static_cast<std::int64_t>(chunk[d]);
+      grid[d] = (stored.shape[d] + extent - 1) / extent;
+      expected *= grid[d];
+    }
+    hsize_t present = 0;
+    if (H5Dget_num_chunks(handle, space, &present) < 0 ||
+        static_cast<std::int64_t>(present) == expected) {
+      return;
+    }
+    std::vector<hsize_t> offset(chunk.size());
+    for (std::int64_t n = 0; n < expected; ++n) {
+      std::int64_t rest = n;
+      for (std::size_t d = chunk.size(); d-- > 0;) {
+        offset[d] = static_cast<hsize_t>(rest % grid[d]) * chunk[d];
+        rest /= grid[d];
+      }
+      hsize_t bytes = 0;
+      if (H5Dget_chunk_storage_size(handle, offset.data(), &bytes) < 0 || bytes == 0) break;
+    }
+    throw data_error(
+        fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap is at row "
+                    "{} (its producer "
+                    "probably died); write it again",
+                    where(stored.path), present, expected, offset[0]));
+  }
+
+  void check_virtual(hid_t properties, const StoredDataset& stored) {
+    std::size_t count = 0;
+    H5Pget_virtual_count(properties, &count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto text = [&](auto get) {
+        const ssize_t length = get(properties, i, nullptr, 0);
+        std::string name(static_cast<std::size_t>(std::max<ssize_t>(length, 0)), '\0');
+        if (length > 0) get(properties, i, name.data(), name.size() + 1);
+        return name;
+      };
+      const std::string source = text(H5Pget_virtual_filename);
+      const std::string source_dataset = text(H5Pget_virtual_dsetname);
+      if (source == ".") continue;
+      const std::filesystem::path place = std::filesystem::path(source).is_absolute()
+                                              ? std::filesystem::path(source)
+                                              : path.parent_path() / source;
+      std::string why;
+      try {
+        const Hdf5File file_of_source(place);
+        static_cast<void>(file_of_source.describe(source_dataset));
+      } catch (const Error& error) {
+        why = error.what();
+      }
+      if (why.empty()) continue;
+      throw data_error(fmt::format("{} is a virtual dataset with an unusable source: {}",
+                                   where(stored.path), why));
+    }
+  }
+
+  void check_layout(hid_t handle, hid_t space, StoredDataset& stored) {
+    const UniqueProperties properties(H5Dget_create_plist(handle));
+    check_filters(properties.get(), stored);
+    switch (H5Pget_layout(properties.get())) {
+      case H5D_CHUNKED: {
+        std::vector<hsize_t> chunk(stored.shape.size());
+        H5Pget_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data());
+        stored.chunk_rows = static_cast<std::int64_t>(chunk[0]);
+        if (stored.rows() > 0) check_chunks(handle, space, chunk, stored);
+        return;
+      }
+      case H5D_CONTIGUOUS:
+        if (element_count(stored.shape) > 0 && H5Pget_external_count(properties.get()) == 0 &&
+            H5Dget_offset(handle) == HADDR_UNDEF) {
+          throw data_error(fmt::format("{} was created but never written", where(stored.path)));
+        }
+        return;
+      case H5D_VIRTUAL:
+        check_virtual(properties.get(), stored);
+        return;
+      default:
+        return;
+    }
+  }
+};
+
+Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
+  const Hdf5Lock lock;
+  impl_->path = path;
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    throw system_error(ErrorKind::data, "cannot open", path.string(), errno);
+  }
+  if (S_ISDIR(status.st_mode)) {
+    throw data_error(fmt::format("{} is a folder, not an HDF5 file", path.string()));
+  }
+  const UniqueProperties access(H5Pcreate(H5P_FILE_ACCESS));
+#if H5_VERSION_GE(1, 10, 7)
+  H5Pset_file_locking(access.get(), false, true);
+#endif
+  H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
+  impl_->file = UniqueFile(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
+  if (!impl_->file) throw data_error(reason_not_opened(path, library_reason()));
+}
+
+Hdf5File::~Hdf5File() {
+  if (impl_ == nullptr) return;
+  const Hdf5Lock lock;
+  impl_.reset();
+}
+Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
+Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
+  const Hdf5Lock lock;
+  impl_ = std::move(other.impl_);
+  return *this;
+}
+
+std::vector<std::string> Hdf5File::datasets() const {
+  const Hdf5Lock lock;
+  std::vector<std::string> names;
+  H5Ovisit(
+      impl_->file.get(), H5_INDEX_NAME, H5_ITER_INC,
+      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+        if (info->type == H5O_TYPE_DATASET) {
+          static_cast<std::vector<std::string>*>(out)->push_back(std::string("/") + name);
+        }
+        return 0;
+      },
+      &names);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+StoredDataset Hdf5File::describe(const std::string& dataset) const {
+  const Hdf5Lock lock;
+  const std::string name = dataset.starts_with('/') ? dataset : "/" + dataset;
+  const std::vector<std::string> present = datasets();
+  if (std::find(present.begin(), present.end(), name) == present.end()) {
+    // A link that leads nowhere is no dataset either, and deserves its own reason.
+    const UniqueDataset probe(H5Dopen2(impl_->file.get(), name.c_str(), H5P_DEFAULT));
+    if (!probe) {
+      const std::string near = nearest(name, present);
+      throw data_error(fmt::format("{} has no dataset {}{}", impl_->path.string(), name,
+                                   near.empty() ? "" : fmt::format("; did you mean {}?", near)));
+    }
+  }
+  const hid_t handle = impl_->dataset(name);
+  const UniqueType type(H5Dget_type(handle));
+  const UniqueSpace space(H5Dget_space(handle));
+  StoredDataset stored;
+  stored.path = name;
+  const H5S_class_t kind = H5Sget_simple_extent_type(space.get());
+  if (kind != H5S_SIMPLE) {
+    throw data_error(fmt::format("{} is {}; a dataset with one row per sample is needed",
+                                 impl_->where(name),
+                                 kind == H5S_SCALAR ? "a single value" : "empty (a null space)"));
+  }
+  const auto number = number_type(type.get());
+  if (!number) {
+    throw data_error(fmt::format("{} is {}; only plain numbers can be read", impl_->where(name),
+                                 type_name(type.get())));
+  }
+  stored.dtype = *number;
+  stored.big_endian =
+      H5Tget_class(type.get()) != H5T_ENUM && H5Tget_order(type.get()) == H5T_ORDER_BE;
+  stored.shape = extents(space.get());
+  stored.stored_bytes = static_cast<std::int64_t>(H5Dget_storage_size(handle));
+  impl_->check_layout(handle, space.get(), stored);
+  return stored;
+}
+
+void Hdf5File::read_rows(const std::string& dataset, std::int64_t first, std::int64_t count,
+                         std::span<std::byte> out) const {
+  const Hdf5Lock lock;
+  const hid_t handle = impl_->dataset(dataset);
+  const UniqueSpace space(H5Dget_space(handle));
+  const Shape shape = extents(space.get());
+  std::vector<hsize_t> start(shape.size(), 0);
+  std::vector<hsize_t> size(shape.begin(), shape.end());
+  start[0] = static_cast<hsize_t>(first);
+  size[0] = static_cast<hsize_t>(count);
+  const UniqueSpace memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr));
+  const UniqueType file_type(H5Dget_type(handle));
+  const UniqueType type = memory_type(file_type.get());
+  if (H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, size.data(),
+                          nullptr) < 0 ||
+      static_cast<std::size_t>(element_count(Shape(size.begin(), size.end()))) *
+              H5Tget_size(type.get()) !=
+          out.size()) {
+    throw Error(ErrorKind::bug, fmt::format("rows {} to {} of {} do not fit their buffer", first,
+                                            first + count, impl_->where(dataset)));
+  }
+  if (H5Dread(handle, type.get(), memory.get(), space.get(), H5P_DEFAULT, out.data()) < 0) {
+    throw data_error(fmt::format("{} cannot be read in rows {} to {}: {}", impl_->where(dataset),
+                                 first, first + count - 1, library_reason()));
+  }
+}
+
+std::string Hdf5File::summary(const std::string& dataset) const {
+  const Hdf5Lock lock;
+  try {
+    const StoredDataset stored = describe(dataset);
+    std::string line = fmt::format("{} {}", name_of(stored.dtype), to_string(stored.shape));
+    if (stored.big_endian) line += ", big-endian";
+    if (stored.chunk_rows > 0) line += fmt::format(", chunks of {} rows", stored.chunk_rows);
+    if (!stored.filters.empty()) line += fmt::format(", {}", fmt::join(stored.filters, "+"));
+    if (stored.chunk_rows == 0) line += ", contiguous";
+    return line;
+  } catch (const Error& error) {
+    return fmt::format("not usable: {}", error.what());
+  }
+}
+
+}  // namespace hadal::io

@@ -1,0 +1,45 @@
+#pragma once
+// Writes one HDF5 shard of contiguous datasets with one row per sample, from front to back. The
+// file gets its name when it is complete.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/dtype.hpp"
+
+namespace hadal::io {
+
+struct ShardField {
+  std::string path;  // dataset
+  DType dtype = DType::f32;
+  Shape sample_shape;
+
+  std::int64_t row_bytes() const { return size_bytes(dtype) * element_count(sample_shape); }
+};
+
+class Hdf5ShardWriter {
+ public:
+  // Creates `path` + ".tmp" for exactly `rows` rows. Throws a storage error.
+  Hdf5ShardWriter(const std::filesystem::path& path, std::vector<ShardField> fields,
+                  std::int64_t rows);
+  ~Hdf5ShardWriter();
+  Hdf5ShardWriter(Hdf5ShardWriter&&) noexcept;
+  Hdf5ShardWriter& operator=(Hdf5ShardWriter&&) noexcept;
+
+  // One sample: a span of row_bytes per field.
+  void append(const std::vector<std::span<const std::byte>>& row);
+
+  // Flushes, syncs and renames. Every row must have been written.
+  void close();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hadal::io

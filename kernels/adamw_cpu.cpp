@@ -1,0 +1,89 @@
+#include <cassert>
+#include <cmath>
+#include <cstddef>
+
+#include "kernels/adamw.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/adamw_cpu.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/fused_multiply_add-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hadal::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class D>
+struct AdamwConstants {
+  hn::Vec<D> decay, step_size, beta2, one_minus_beta1, one_minus_beta2, inverse_root, eps, scale;
+  AdamwConstants(D d, const AdamwStep& s)
+      : decay(hn::Set(d, s.decay)),
+        step_size(hn::Set(d, -s.step_size)),
+        beta2(hn::Set(d, s.beta2)),
+        one_minus_beta1(hn::Set(d, s.one_minus_beta1)),
+        one_minus_beta2(hn::Set(d, s.one_minus_beta2)),
+        inverse_root(hn::Set(d, s.inverse_root)),
+        eps(hn::Set(d, s.eps)),
+        scale(hn::Set(d, s.grad_scale)) {}
+};
+
+template <class D>
+HWY_INLINE void adamw_vector(D d, float* param, const float* grad, float* first, float* second,
+                             const AdamwConstants<D>& c) {
+  const auto g = hn::Mul(hn::LoadU(d, grad), c.scale);
+  auto m = hn::LoadU(d, first);
+  m = fused_multiply_add(d, hn::Sub(g, m), c.one_minus_beta1, m);
+  hn::StoreU(m, d, first);
+  const auto v = fused_multiply_add(d, hn::Mul(g, g), c.one_minus_beta2,
+                                    hn::Mul(hn::LoadU(d, second), c.beta2));
+  hn::StoreU(v, d, second);
+  const auto denominator = fused_multiply_add(d, hn::Sqrt(v), c.inverse_root, c.eps);
+  const auto decayed = hn::Mul(hn::LoadU(d, param), c.decay);
+  hn::StoreU(fused_multiply_add(d, hn::Div(m, denominator), c.step_size, decayed), d, param);
+}
+
+void Adamw(float* param, const float* grad, float* first, float* second, std::size_t count,
+           const AdamwStep& step) {
+  const hn::ScalableTag<float> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const AdamwConstants<hn::ScalableTag<float>> constants(d, step);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    adamw_vector(d, param + i, grad + i, first + i, second + i, constants);
+  }
+  const hn::CappedTag<float, 1> one;
+  const AdamwConstants<hn::CappedTag<float, 1>> scalars(one, step);
+  for (; i < count; ++i) adamw_vector(one, param + i, grad + i, first + i, second + i, scalars);
+}
+
+}  // namespace hadal::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hadal::kernels {
+HWY_EXPORT(Adamw);
+
+AdamwStep adamw_step(const AdamwOptions& options, std::int64_t t, float grad_scale) {
+  const double correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(t));
+  const double correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(t));
+  return {.decay = static_cast<float>(1.0 - options.lr * options.weight_decay),
+          .step_size = static_cast<float>(options.lr / correction1),
+          .beta2 = static_cast<float>(options.beta2),
+          .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
+          .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
+          .inverse_root = static_cast<float>(1.0 / std::sqrt(correction2)),
+          .eps = static_cast<float>(options.eps),
+          .grad_scale = grad_scale};
+}
+
+void adamw(std::span<float> param, std::span<const float> grad, std::span<float> first_moment,
+           std::span<float> second_moment, const AdamwStep& step) {
+  assert(param.size() == grad.size() && param.size() == first_moment.size() &&
+         param.size() == second_moment.size());
+  HWY_DYNAMIC_DISPATCH(Adamw)
+  (param.data(), grad.data(), first_moment.data(), second_moment.data(), param.size(), step);
+}
+
+}  // namespace hadal::kernels
+#endif

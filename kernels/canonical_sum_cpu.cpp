@@ -1,0 +1,88 @@
+#include <bit>
+#include <cassert>
+
+#include "kernels/canonical_sum.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/canonical_sum_cpu.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/fused_multiply_add-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hadal::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+
+// The tail runs through the same vector code, so that a value never depends on where a span was
+// cut.
+template <class Body>
+HWY_INLINE void for_each_vector(std::size_t count, Body body) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(d, i, lanes);
+  if (i < count) body(d, i, count - i);
+}
+
+HWY_INLINE hn::Vec<D> load(D d, const float* p, std::size_t count) {
+  return count == hn::Lanes(d) ? hn::LoadU(d, p) : hn::MaskedLoad(hn::FirstN(d, count), d, p);
+}
+
+HWY_INLINE void store(hn::Vec<D> v, D d, float* p, std::size_t count) {
+  if (count == hn::Lanes(d)) {
+    hn::StoreU(v, d, p);
+  } else {
+    hn::BlendedStore(v, hn::FirstN(d, count), d, p);
+  }
+}
+
+void AddInto(float* sum, const float* addend, std::size_t count) {
+  for_each_vector(count, [&](D d, std::size_t i, std::size_t n) {
+    store(hn::Add(load(d, sum + i, n), load(d, addend + i, n)), d, sum + i, n);
+  });
+}
+
+void AddScaled(float* sum, float factor, const float* addend, std::size_t count) {
+  for_each_vector(count, [&](D d, std::size_t i, std::size_t n) {
+    const auto scaled =
+        fused_multiply_add(d, load(d, addend + i, n), hn::Set(d, factor), load(d, sum + i, n));
+    store(scaled, d, sum + i, n);
+  });
+}
+
+}  // namespace hadal::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace hadal::kernels {
+HWY_EXPORT(AddInto);
+HWY_EXPORT(AddScaled);
+
+std::int64_t padded_leaves(std::int64_t leaves) {
+  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(leaves)));
+}
+
+std::vector<TreeNode> covering_nodes(std::int64_t begin, std::int64_t end) {
+  std::vector<TreeNode> nodes;
+  while (begin < end) {
+    int level = begin == 0 ? 62 : std::countr_zero(static_cast<std::uint64_t>(begin));
+    while ((std::int64_t{1} << level) > end - begin) --level;
+    nodes.push_back({level, begin >> level});
+    begin += std::int64_t{1} << level;
+  }
+  return nodes;
+}
+
+void add_into(std::span<float> sum, std::span<const float> addend) {
+  assert(sum.size() == addend.size());
+  HWY_DYNAMIC_DISPATCH(AddInto)(sum.data(), addend.data(), sum.size());
+}
+
+void add_scaled(std::span<float> sum, float factor, std::span<const float> addend) {
+  assert(sum.size() == addend.size());
+  HWY_DYNAMIC_DISPATCH(AddScaled)(sum.data(), factor, addend.data(), sum.size());
+}
+
+}  // namespace hadal::kernels
+#endif
