@@ -43,15 +43,17 @@ TrainingPlan plan_training(const TrainOptions& train, std::int64_t samples,
   }
   TrainingPlan plan{.samples = samples, .micro_batches = train.global_batch / train.micro_batch};
   if (steps_per_epoch == 0) {
-    throw fail(fmt::format("the training data has {} samples, fewer than train.global_batch = {}, so an "
-                           "epoch would have 0 steps; lower global_batch or set data.drop_last = false",
-                           samples, train.global_batch));
+    throw fail(
+        fmt::format("the training data has {} samples, fewer than train.global_batch = {}, so an "
+                    "epoch would have 0 steps; lower global_batch or set data.drop_last = false",
+                    samples, train.global_batch));
   }
   if (ranks > plan.micro_batches) {
-    throw fail(fmt::format("{} ranks, but a step has {} micro-batches (train.global_batch / "
-                           "train.micro_batch); start at most {} ranks or lower train.micro_batch to {}",
-                           ranks, plan.micro_batches, plan.micro_batches,
-                           std::max<std::int64_t>(1, train.global_batch / ranks)));
+    throw fail(
+        fmt::format("{} ranks, but a step has {} micro-batches (train.global_batch / "
+                    "train.micro_batch); start at most {} ranks or lower train.micro_batch to {}",
+                    ranks, plan.micro_batches, plan.micro_batches,
+                    std::max<std::int64_t>(1, train.global_batch / ranks)));
   }
   plan.steps_per_epoch = steps_per_epoch;
   plan.steps = in_steps(train.length, steps_per_epoch);
@@ -71,10 +73,11 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
                          .block_starts = {},
                          .window = data.window};
   // The field that stores most decides what a block is: its chunks cost most to read twice.
-  const auto largest = std::max_element(
-      index.fields.begin(), index.fields.end(), [](const io::FieldIndex& a, const io::FieldIndex& b) {
-        return a.parts.front().stored.row_bytes() < b.parts.front().stored.row_bytes();
-      });
+  const auto largest = std::max_element(index.fields.begin(), index.fields.end(),
+                                        [](const io::FieldIndex& a, const io::FieldIndex& b) {
+                                          return a.parts.front().stored.row_bytes() <
+                                                 b.parts.front().stored.row_bytes();
+                                        });
   const std::int64_t chunk_rows = largest->parts.front().stored.chunk_rows;
   const bool small = index.samples * index.sample_bytes() < kSmallData;
   ShuffleChoice choice = data.shuffle;

@@ -26,7 +26,13 @@ struct Span {
 enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
 enum class OnNonFinite { stop, skip };
-enum class LossKind { cross_entropy, mean_squared_error, mean_absolute_error, huber, binary_cross_entropy };
+enum class LossKind {
+  cross_entropy,
+  mean_squared_error,
+  mean_absolute_error,
+  huber,
+  binary_cross_entropy
+};
 enum class OptimizerKind { sgd, adamw };
 enum class ScheduleKind { constant, step, cosine, polynomial, one_cycle };
 
@@ -98,10 +104,10 @@ struct OptimizerOptions {
 struct ScheduleOptions {
   ScheduleKind kind = ScheduleKind::constant;
   Span warmup;
-  double floor = 0;               // smallest factor of the learning rate
-  std::vector<Span> milestones;   // step
-  double gamma = 0.1;             // step
-  double power = 1;               // polynomial
+  double floor = 0;              // smallest factor of the learning rate
+  std::vector<Span> milestones;  // step
+  double gamma = 0.1;            // step
+  double power = 1;              // polynomial
 };
 
 struct CheckpointOptions {

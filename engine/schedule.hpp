@@ -1,6 +1,6 @@
 #pragma once
-// The learning rate as a pure function of the step: the same table for any number of ranks, and nothing
-// to save.
+// The learning rate as a pure function of the step: the same table for any number of ranks, and
+// nothing to save.
 
 #include <cstdint>
 
@@ -14,8 +14,9 @@ class Schedule {
   Schedule(const ScheduleOptions& options, double base_lr, std::int64_t steps,
            std::int64_t steps_per_epoch);
 
-  // Learning rate of update `step`, counted from 0. During the warm-up it rises linearly to the base
-  // rate: base * (step + 1) / warmup. Afterwards, with t the share of the remaining steps that is done:
+  // Learning rate of update `step`, counted from 0. During the warm-up it rises linearly to the
+  // base rate: base * (step + 1) / warmup. Afterwards, with t the share of the remaining steps that
+  // is done:
   //   cosine      floor + (1 - floor) (1 + cos(pi t)) / 2      (Loshchilov and Hutter 2017, eq. 5)
   //   polynomial  floor + (1 - floor) (1 - t)^power
   //   step        gamma^(number of milestones passed), at least floor

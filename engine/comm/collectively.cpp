@@ -4,7 +4,8 @@
 
 namespace hadal::engine {
 
-void run_collectively(Communicator& comm, std::string_view what, const std::function<void()>& body) {
+void run_collectively(Communicator& comm, std::string_view what,
+                      const std::function<void()>& body) {
   std::optional<io::Error> failure;
   try {
     body();
@@ -32,12 +33,12 @@ void agree_on_failure(Communicator& comm, std::string_view what,
     if (better) cause = rank;
   }
   if (cause < 0) return;
-  const std::string text =
-      broadcast_text(comm,
-                     comm.rank() == cause
-                         ? fmt::format("{} (rank {} on {}, {})", mine->what(), cause, comm.host(), what)
-                         : "",
-                     cause);
+  const std::string text = broadcast_text(
+      comm,
+      comm.rank() == cause
+          ? fmt::format("{} (rank {} on {}, {})", mine->what(), cause, comm.host(), what)
+          : "",
+      cause);
   throw io::Error(static_cast<io::ErrorKind>(codes[static_cast<std::size_t>(cause)]), text);
 }
 

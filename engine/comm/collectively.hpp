@@ -1,7 +1,7 @@
 #pragma once
 // Between two collective calls no rank may leave alone, or the others wait for ever. Work that can
-// fail on one rank runs inside run_collectively: the ranks agree on the outcome, and on failure every
-// rank throws the same error, the root cause's, with its rank and host.
+// fail on one rank runs inside run_collectively: the ranks agree on the outcome, and on failure
+// every rank throws the same error, the root cause's, with its rank and host.
 
 #include <functional>
 #include <optional>
@@ -15,8 +15,8 @@ namespace hadal::engine {
 // Collective. `what` says which phase failed, in messages.
 void run_collectively(Communicator& comm, std::string_view what, const std::function<void()>& body);
 
-// Collective. Throws the agreed error on every rank where any rank passes one; a peer error never wins
-// over a cause, otherwise the lowest rank does.
+// Collective. Throws the agreed error on every rank where any rank passes one; a peer error never
+// wins over a cause, otherwise the lowest rank does.
 void agree_on_failure(Communicator& comm, std::string_view what,
                       const std::optional<io::Error>& mine);
 

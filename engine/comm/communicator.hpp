@@ -1,8 +1,8 @@
 #pragma once
-// Ranks and the few operations they share. Who talks (a communicator) is kept apart from what is said
-// (the reduction, the scan, the checkpoint). All calls but rank(), size() and abort() are collective:
-// every rank makes them in the same order, from one thread. They block with a back-off that leaves the
-// core to others.
+// Ranks and the few operations they share. Who talks (a communicator) is kept apart from what is
+// said (the reduction, the scan, the checkpoint). All calls but rank(), size() and abort() are
+// collective: every rank makes them in the same order, from one thread. They block with a back-off
+// that leaves the core to others.
 
 #include <cstddef>
 #include <cstdint>
@@ -50,8 +50,8 @@ class Communicator {
 // One rank, no launcher.
 std::unique_ptr<Communicator> solo_communicator();
 
-// Calls `body(communicator)` on `ranks` threads of this process at once and waits for all. The first
-// exception is rethrown; the other ranks then leave their calls with a peer error. For tests.
+// Calls `body(communicator)` on `ranks` threads of this process at once and waits for all. The
+// first exception is rethrown; the other ranks then leave their calls with a peer error. For tests.
 void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body);
 
 // Joins the MPI world, with MPI_Init. Throws a launch error. Call once.

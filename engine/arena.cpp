@@ -1,0 +1,62 @@
+#include "engine/arena.hpp"
+
+#include <algorithm>
+
+#include "kernels/norm.hpp"
+
+namespace hadal::engine {
+namespace {
+
+constexpr std::int64_t kAlignment = 16;  // elements: 64 bytes
+// The first bucket is small so that the reduction starts early; later ones amortise the latency.
+constexpr std::int64_t kFirstBucket = (std::int64_t{1} << 20) / 4;
+constexpr std::int64_t kBucket = (std::int64_t{25} << 20) / 4;
+
+std::int64_t aligned(std::int64_t count) {
+  return (count + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters) {
+  for (std::size_t i = parameters.size(); i-- > 0;) {
+    const std::int64_t count = io::element_count(parameters[i].shape);
+    entries_.push_back({parameters[i].name, parameters[i].shape, size_, count, i});
+    for (std::int64_t at = 0; at < count; at += kernels::kNormBlock) {
+      blocks_.push_back(
+          {size_ + at, std::min(kernels::kNormBlock, count - at), entries_.size() - 1});
+    }
+    size_ += aligned(count);
+    parameter_count_ += count;
+  }
+  std::int64_t limit = 0;
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    if (blocks_[b].offset < limit) continue;
+    limit = blocks_[b].offset + (bucket_blocks_.empty() ? kFirstBucket : kBucket);
+    bucket_blocks_.push_back(b);
+  }
+  bucket_blocks_.push_back(blocks_.size());
+}
+
+ArenaSlice ArenaLayout::blocks_slice(std::size_t first, std::size_t last) const {
+  const auto offset = [&](std::size_t b) { return b < blocks_.size() ? blocks_[b].offset : size_; };
+  return {offset(first), offset(last), first, last};
+}
+
+ArenaSlice ArenaLayout::slice(std::size_t bucket, int rank, int ranks) const {
+  const std::size_t first = bucket_blocks_[bucket];
+  const std::size_t last = bucket_blocks_[bucket + 1];
+  const ArenaSlice whole = blocks_slice(first, last);
+  // A rank's slice starts at the first block at or behind its even share.
+  const auto cut = [&](int r) {
+    const std::int64_t target = whole.begin + whole.count() * r / ranks;
+    const auto begin = blocks_.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto end = blocks_.begin() + static_cast<std::ptrdiff_t>(last);
+    const auto found = std::lower_bound(
+        begin, end, target, [](const ArenaBlock& b, std::int64_t t) { return b.offset < t; });
+    return static_cast<std::size_t>(found - blocks_.begin());
+  };
+  return blocks_slice(cut(rank), rank + 1 == ranks ? last : cut(rank + 1));
+}
+
+}  // namespace hadal::engine

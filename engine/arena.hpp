@@ -1,0 +1,65 @@
+#pragma once
+// The arena: all trainable parameters in one contiguous float32 memory, in reverse order of first
+// use (the order in which backward finishes them), each at a 64-byte boundary. Gradient partials
+// have the same layout, optimizer states cover the slices a rank owns. The layout comes from the
+// model alone.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/model.hpp"
+
+namespace hadal::engine {
+
+struct ArenaEntry {
+  std::string name;
+  io::Shape shape;
+  std::int64_t offset = 0;  // elements from the start of the arena
+  std::int64_t count = 0;
+  std::size_t parameter = 0;  // index in the model's own order
+};
+
+// At most kNormBlock elements of one parameter; never shared by two owners.
+struct ArenaBlock {
+  std::int64_t offset = 0;
+  std::int64_t count = 0;
+  std::size_t entry = 0;
+};
+
+// Elements [begin, end) of the arena and blocks [first_block, last_block) in it.
+struct ArenaSlice {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::size_t first_block = 0;
+  std::size_t last_block = 0;
+  std::int64_t count() const { return end - begin; }
+};
+
+class ArenaLayout {
+ public:
+  explicit ArenaLayout(const std::vector<ParameterSpec>& parameters);
+
+  const std::vector<ArenaEntry>& entries() const { return entries_; }
+  const std::vector<ArenaBlock>& blocks() const { return blocks_; }
+  // Elements with padding.
+  std::int64_t size() const { return size_; }
+  // Elements of the parameters themselves.
+  std::int64_t parameter_count() const { return parameter_count_; }
+  std::size_t bucket_count() const { return bucket_blocks_.size() - 1; }
+
+  // The slice of bucket `bucket` that `rank` of `ranks` owns: cut between blocks, as even as they
+  // allow.
+  ArenaSlice slice(std::size_t bucket, int rank, int ranks) const;
+
+ private:
+  ArenaSlice blocks_slice(std::size_t first, std::size_t last) const;
+
+  std::vector<ArenaEntry> entries_;
+  std::vector<ArenaBlock> blocks_;
+  std::vector<std::size_t> bucket_blocks_;  // first block of each bucket, then the number of blocks
+  std::int64_t size_ = 0;
+  std::int64_t parameter_count_ = 0;
+};
+
+}  // namespace hadal::engine

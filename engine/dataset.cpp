@@ -1,0 +1,100 @@
+#include "engine/dataset.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "engine/comm/collectively.hpp"
+#include "io/file_list.hpp"
+#include "io/log.hpp"
+
+namespace hadal::engine {
+namespace {
+
+using nlohmann::json;
+
+const std::vector<std::string>& patterns_of(const DataOptions& options, Split split) {
+  return split == Split::train ? options.train
+                               : (split == Split::valid ? options.valid : options.test);
+}
+
+const std::string& group_of(const DataOptions& options, Split split) {
+  return split == Split::train ? options.train_group
+                               : (split == Split::valid ? options.valid_group : options.test_group);
+}
+
+std::string in_group(const std::string& group, const std::string& path) {
+  const std::string clean = path.starts_with('/') ? path : "/" + path;
+  return group.empty() ? clean
+                       : fmt::format("/{}{}", group.substr(group.starts_with('/') ? 1 : 0), clean);
+}
+
+// Rank 0's listing of a list of patterns, on every rank.
+std::vector<std::string> shared_list(Communicator& comm, const std::vector<std::string>& patterns,
+                                     const std::string& split) {
+  std::string text;
+  run_collectively(comm, "listing the data files", [&] {
+    if (comm.rank() != 0) return;
+    const io::FileList list = io::list_files(patterns);
+    for (const std::string& note : list.notes) io::log_info(note);
+    if (!list.faults.empty()) {
+      throw io::Error(io::ErrorKind::data,
+                      fmt::format("data.{}: {}", split, fmt::join(list.faults, "\n  ")));
+    }
+    json files = json::array();
+    for (const auto& file : list.files) files.push_back(file.string());
+    text = files.dump();
+  });
+  return json::parse(broadcast_text(comm, text)).get<std::vector<std::string>>();
+}
+
+}  // namespace
+
+std::string name_of(Split split) {
+  return split == Split::train ? "train" : (split == Split::valid ? "valid" : "test");
+}
+
+bool has_split(const DataOptions& options, Split split) {
+  return !patterns_of(options, split).empty();
+}
+
+io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split split) {
+  std::vector<io::FieldOptions> fields = options.fields;
+  for (io::FieldOptions& field : fields)
+    field.path = in_group(group_of(options, split), field.path);
+  // Fields from the same files are scanned with one open.
+  std::map<std::vector<std::string>, std::vector<std::size_t>> groups;
+  for (std::size_t f = 0; f < fields.size(); ++f) {
+    groups[fields[f].files.empty() ? patterns_of(options, split) : fields[f].files].push_back(f);
+  }
+  std::vector<std::vector<io::ScannedDataset>> scans(fields.size());
+  for (const auto& [patterns, members] : groups) {
+    const std::vector<std::string> files = shared_list(comm, patterns, name_of(split));
+    std::vector<std::string> paths;
+    for (const std::size_t f : members) paths.push_back(fields[f].path);
+    json mine = json::array();
+    for (std::size_t i = static_cast<std::size_t>(comm.rank()); i < files.size();
+         i += static_cast<std::size_t>(comm.size())) {
+      mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], paths)}});
+    }
+    std::vector<std::vector<io::ScannedDataset>> by_file(files.size());
+    for (const std::string& theirs : all_gather_text(comm, mine.dump())) {
+      for (const json& one : json::parse(theirs)) {
+        by_file[one.at("file").get<std::size_t>()] =
+            one.at("scans").get<std::vector<io::ScannedDataset>>();
+      }
+    }
+    for (std::size_t m = 0; m < members.size(); ++m) {
+      for (const auto& file : by_file) scans[members[m]].push_back(file[m]);
+    }
+  }
+  io::DataIndex index = io::build_index(fields, scans);
+  if (comm.rank() == 0) {
+    for (const std::string& note : index.notes) io::log_once(io::LogLevel::info, note);
+  }
+  return index;
+}
+
+}  // namespace hadal::engine

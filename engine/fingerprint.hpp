@@ -1,0 +1,31 @@
+#pragma once
+// What decides the bits and is no config key: the processor, its caches, the libraries. Cache size
+// alone changes how oneDNN blocks a convolution. So identity is taken from the arithmetic itself:
+// the hash of one forward and backward of the run's own model on a synthetic micro-batch.
+
+#include <cstdint>
+#include <string>
+
+#include "engine/comm/communicator.hpp"
+#include "engine/worker_pool.hpp"
+
+namespace hadal::engine {
+
+struct Fingerprint {
+  std::uint64_t arithmetic = 0;  // of loss and gradient
+  std::int64_t peak_bytes = 0;   // memory that one worker's micro-batch took
+};
+
+// One micro-batch of random inputs and zero targets through one worker of the pool, on the initial
+// weights (a function of the seed alone).
+Fingerprint fingerprint(WorkerPool& pool, const ArenaLayout& layout, const io::DataIndex& index,
+                        std::int64_t micro_batch, const BufferValues& buffers);
+
+// The processor's model name and the vector extensions in use, for manifests and messages.
+std::string processor_name();
+
+// Resident memory of this process in bytes: now, and its peak.
+std::int64_t resident_bytes();
+std::int64_t peak_resident_bytes();
+
+}  // namespace hadal::engine

@@ -1,0 +1,119 @@
+#include "engine/identity.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "engine/checkpoint.hpp"
+#include "engine/comm/collectively.hpp"
+#include "io/log.hpp"
+
+namespace hadal::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::vector<std::string> differences(const json& before, const json& now) {
+  std::vector<std::string> lines;
+  json keys = before;
+  keys.update(now);
+  for (const auto& [key, unused] : keys.items()) {
+    const std::string was = before.contains(key) ? before[key].dump() : "not set";
+    const std::string is = now.contains(key) ? now[key].dump() : "not set";
+    if (was != is) lines.push_back(fmt::format("{}: was {}, is {}", key, was, is));
+  }
+  return lines;
+}
+
+void check_identity(const RunConfig& config, const json& before, const json& now) {
+  std::vector<std::string> lines = differences(before.at("config"), now.at("config"));
+  if (before.at("data") != now.at("data")) {
+    lines.push_back("the training data: its content is not the one the run began with");
+  }
+  if (!lines.empty()) {
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format("the run in {} has committed steps and its config has changed:\n  {}\n"
+                    "Take the change back, or start a new run from these weights with "
+                    "--fork NEWDIR",
+                    config.run.dir.string(), fmt::join(lines, "\n  ")));
+  }
+  if (before.at("arithmetic") == now.at("arithmetic")) return;
+  const std::string message = fmt::format(
+      "the processor computes other bits than the one before ({}; now {}): the run goes on, "
+      "but not to the bits of an uninterrupted one",
+      before.at("processor").get<std::string>(), now.at("processor").get<std::string>());
+  if (config.run.on_processor_change == OnProcessorChange::stop) {
+    throw io::Error(io::ErrorKind::launch, message + "; run.on_processor_change is \"stop\"");
+  }
+  io::log_warning(message);
+}
+
+}  // namespace
+
+json run_identity(const RunConfig& config, const io::DataIndex& train_data,
+                  std::uint64_t fingerprint) {
+  return {{"config", config.identity},
+          {"data", io::hash_text(train_data.fingerprint)},
+          {"arithmetic", io::hash_text(fingerprint)},
+          {"processor", processor_name()}};
+}
+
+fs::path resume(const RunConfig& config, const Place& place, Communicator& comm, Session& session,
+                const json& identity, std::optional<io::CheckpointStore>& store) {
+  json found = {{"folder", ""}, {"run", nullptr}, {"fork", false}};
+  run_collectively(comm, "looking for a checkpoint", [&] {
+    if (comm.rank() != 0) return;
+    store.emplace(config.run.dir / "checkpoints");
+    std::vector<std::string> passed;
+    auto checkpoint = store->newest_valid(passed);
+    if (!checkpoint && !place.fork_from.empty()) {
+      checkpoint = io::CheckpointStore(place.fork_from / "checkpoints").newest_valid(passed);
+      if (!checkpoint) {
+        throw io::Error(io::ErrorKind::checkpoint,
+                        fmt::format("{} has no checkpoint to fork from", place.fork_from.string()));
+      }
+      found["fork"] = true;
+    }
+    for (const std::string& reason : passed)
+      io::log_warning(fmt::format("passed over: {}", reason));
+    if (!checkpoint) return;
+    if (!found["fork"].get<bool>()) check_identity(config, checkpoint->manifest.run, identity);
+    found["folder"] = checkpoint->folder.string();
+    found["run"] = checkpoint->manifest.run;
+  });
+  found = json::parse(broadcast_text(comm, found.dump()));
+  const fs::path folder = found["folder"].get<std::string>();
+  if (folder.empty()) return folder;
+  TrainingState& state = session.state();
+  load_checkpoint(comm, folder, found["run"], session.model(), session.layout(), state);
+  if (found["fork"].get<bool>()) {
+    // A new run on old weights: its schedule, order and best start anew, the optimizer's memory
+    // stays.
+    state.progress = {.updates = state.progress.updates};
+    return {};
+  }
+  if (comm.rank() == 0) {
+    io::log_info(fmt::format("resuming at step {} from {}", state.progress.step, folder.string()));
+  }
+  return folder;
+}
+
+void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model) {
+  if (!model.uses_batch_statistics()) return;
+  const io::SampleOrder order(order_options(config, data));
+  const std::int64_t v = config.train.global_batch / config.train.micro_batch;
+  for (std::int64_t stream = 0; stream < v; ++stream) {
+    const std::int64_t rest = order.stream_length(stream) % config.train.micro_batch;
+    if (config.train.micro_batch > 1 && rest != 1) continue;
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format(
+            "the model has batch norm, and {} samples in micro-batches of {} leave a micro-batch "
+            "of one sample, which has no variance; set data.drop_last = true or another "
+            "train.micro_batch",
+            data.samples, config.train.micro_batch));
+  }
+}
+
+}  // namespace hadal::engine

@@ -1,0 +1,49 @@
+#pragma once
+// The optimizer on the slices that a rank owns: its state covers those only (1 / ranks of the
+// whole), its update is one pass of a fused kernel.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/aligned_buffer.hpp"
+#include "engine/arena.hpp"
+#include "engine/run_config.hpp"
+
+namespace hadal::engine {
+
+class Optimizer {
+ public:
+  Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank, int ranks);
+
+  // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none.
+  const std::vector<std::string>& state_names() const { return state_names_; }
+
+  // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
+  std::span<float> state(std::size_t number, std::size_t bucket);
+
+  // Owned runs that share one weight decay, cut so that workers can take them in parallel.
+  std::int64_t run_count() const { return static_cast<std::int64_t>(runs_.size()); }
+
+  // Updates run `number` of the parameter arena from the gradient arena. `update` counts from 1,
+  // `grad_scale` multiplies the gradient (clipping). Distinct runs may be updated at once.
+  void update(std::int64_t number, std::span<float> parameters, std::span<const float> gradient,
+              double lr, std::int64_t update, float grad_scale);
+
+ private:
+  struct Run {
+    std::int64_t begin = 0;  // in the arena
+    std::int64_t count = 0;
+    std::int64_t state = 0;  // in the owned state
+    bool decays = true;
+  };
+
+  OptimizerOptions options_;
+  std::vector<std::string> state_names_;
+  std::vector<AlignedBuffer> states_;
+  std::vector<Run> runs_;
+  std::vector<std::int64_t> bucket_starts_;  // in the owned state, then its size
+};
+
+}  // namespace hadal::engine

@@ -1,0 +1,203 @@
+#include "engine/run.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "engine/checkpoint.hpp"
+#include "engine/comm/collectively.hpp"
+#include "engine/fingerprint.hpp"
+#include "engine/identity.hpp"
+#include "engine/model_file.hpp"
+#include "engine/session.hpp"
+#include "engine/stopwatch.hpp"
+#include "io/log.hpp"
+
+namespace hadal::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+// When to save: a fixed span, or so seldom that saving takes at most 2 % of the time. Rank 0
+// decides.
+class SaveClock {
+ public:
+  SaveClock(const CheckpointOptions& options, const TrainingPlan& plan) {
+    if (!options.every) return;
+    seconds_ = options.every->unit == Span::Unit::seconds ? options.every->value : 0;
+    steps_ = seconds_ > 0 ? 0 : in_steps(*options.every, plan.steps_per_epoch);
+  }
+  bool due(std::int64_t coming_step) const {
+    if (steps_ > 0) return coming_step % steps_ == 0;
+    const double pause =
+        seconds_ > 0 ? seconds_ : std::max(kLeastSeconds, kRatio * last_save_seconds_);
+    return watch_.seconds() >= pause;
+  }
+  void saved(double seconds) {
+    last_save_seconds_ = seconds;
+    watch_.lap();
+  }
+
+ private:
+  static constexpr double kLeastSeconds = 30;
+  static constexpr double kRatio = 50;
+  std::int64_t steps_ = 0;
+  double seconds_ = 0;
+  double last_save_seconds_ = 0;
+  Stopwatch watch_;
+};
+
+// Counts the evaluation towards best and patience. True where it is the best so far.
+bool take_evaluation(const ObjectiveOptions& options, const EvaluationResult& result,
+                     Progress& progress) {
+  const std::string metric = options.best.substr(options.best.find('.') + 1);
+  const double* value = result.find(metric);
+  if (value == nullptr) return false;
+  const bool better =
+      !progress.best_value ||
+      (larger_is_better(metric) ? *value > *progress.best_value : *value < *progress.best_value);
+  progress.evaluations_since_best = better ? 0 : progress.evaluations_since_best + 1;
+  if (!better) return false;
+  progress.best_value = *value;
+  progress.best_step = progress.step;
+  return true;
+}
+
+}  // namespace
+
+TrainOutcome train(const RunConfig& config, const Place& place, Communicator& comm,
+                   RunObserver& observer) {
+  // Config and data, checked before anything is computed or written.
+  const io::DataIndex train_data = open_dataset(comm, config.data, Split::train);
+  const bool validates = has_split(config.data, Split::valid);
+  const io::DataIndex valid_data =
+      validates ? open_dataset(comm, config.data, Split::valid) : io::DataIndex{};
+  const TrainingPlan plan = plan_training(
+      config.train, train_data.samples,
+      io::SampleOrder(order_options(config, train_data)).steps_per_epoch(), comm.size());
+
+  // Model, arena, workers.
+  Session session(config, place, comm, train_data);
+  check_smallest_batch(config, train_data, session.model());
+  TrainingState& state = session.state();
+
+  // The state to start from.
+  std::optional<io::CheckpointStore> store;
+  const fs::path model_path = config.run.dir / "model" / "model.safetensors";
+  const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
+  TrainOutcome outcome{.model = model_path, .checkpoint = {}};
+  outcome.checkpoint = resume(config, place, comm, session, identity, store);
+
+  WorkerPool& pool = session.pool();
+  std::optional<Evaluator> evaluator;
+  if (validates) {
+    io::BatchOptions options = config.data.batch;
+    options.memory_bytes /= 4;
+    evaluator.emplace(comm, pool, valid_data, options, config.train.micro_batch,
+                      session.objective());
+  }
+  SaveClock clock(config.checkpoint, plan);
+  const auto save = [&] {
+    const Stopwatch watch;
+    const fs::path folder = save_checkpoint(comm, store ? &*store : nullptr, session.model(),
+                                            session.layout(), state, identity);
+    if (store) store->prune(config.checkpoint.keep, {});
+    outcome.checkpoint = folder;
+    clock.saved(watch.seconds());
+    observer.on_checkpoint(folder, state.progress.step, watch.seconds());
+  };
+  const auto write_model = [&] {
+    run_collectively(comm, "writing the model", [&] {
+      if (comm.rank() == 0) {
+        write_model_atomically(model_path, session.model(), session.layout(),
+                               state.parameters.span(), state.buffers);
+      }
+    });
+  };
+
+  observer.on_start(plan, state.progress.step);
+  Trainer trainer(config, plan, comm, pool, session.objective(), session.model(), session.layout(),
+                  train_data, state);
+  const auto out_of_patience = [&] {
+    return config.objective.patience > 0 &&
+           state.progress.evaluations_since_best >= config.objective.patience;
+  };
+  outcome.early = out_of_patience();
+  while (state.progress.step < plan.steps && !outcome.early) {
+    Wishes mine = observer.wishes();
+    mine.save = comm.rank() == 0 && clock.due(state.progress.step + 1);
+    const StepReport report = trainer.step(mine);
+    observer.on_step(report);
+    const bool last = state.progress.step == plan.steps;
+    const bool evaluates =
+        evaluator && (last || (plan.evaluate_every_steps > 0 &&
+                               state.progress.step % plan.evaluate_every_steps == 0));
+    if (evaluates) {
+      const EvaluationResult result = evaluator->run(state.buffers);
+      const bool best = take_evaluation(config.objective, result, state.progress);
+      if (best) write_model();
+      observer.on_evaluation(result, state.progress.step, best);
+      outcome.early = out_of_patience();
+    }
+    if (report.agreed.stop != StopReason::none && !last && !outcome.early) {
+      save();
+      outcome.stopped = report.agreed.stop;
+      break;
+    }
+    if (report.agreed.save || last || outcome.early) save();
+  }
+  outcome.step = state.progress.step;
+  // Without validation data the last state is the model; also where the best one's file was
+  // removed.
+  if (outcome.stopped == StopReason::none &&
+      (!state.progress.best_value || !fs::exists(model_path))) {
+    write_model();
+  }
+  if (state.progress.best_value) {
+    outcome.best = fmt::format("{} {:.6g} (step {})", config.objective.best,
+                               *state.progress.best_value, state.progress.best_step);
+  }
+  return outcome;
+}
+
+EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
+                          Split split, const fs::path& weights) {
+  const io::DataIndex data = open_dataset(comm, config.data, split);
+  Session session(config, place, comm, data);
+  TrainingState& state = session.state();
+  fs::path path = weights.empty() ? config.run.dir / "model" / "model.safetensors" : weights;
+  if (fs::is_directory(path)) path /= "model.safetensors";
+  run_collectively(comm, "reading the weights", [&] {
+    read_model(path, /*strict=*/true, session.model(), session.layout(), state.parameters.span(),
+               state.buffers);
+  });
+  Evaluator evaluator(comm, session.pool(), data, config.data.batch, config.train.micro_batch,
+                      session.objective());
+  return evaluator.run(state.buffers);
+}
+
+TrainingPlan check(const RunConfig& config, Communicator& comm, int ranks) {
+  const io::DataIndex data = open_dataset(comm, config.data, Split::train);
+  if (has_split(config.data, Split::valid)) open_dataset(comm, config.data, Split::valid);
+  const Objective objective(config.objective);
+  const auto model =
+      build_model(config.model, data.fields.front().sample_shape, output_count(config, data));
+  check_smallest_batch(config, data, *model);
+  return plan_training(config.train, data.samples,
+                       io::SampleOrder(order_options(config, data)).steps_per_epoch(), ranks);
+}
+
+ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
+  const auto model =
+      build_model(config.model, index.fields.front().sample_shape, output_count(config, index));
+  const ArenaLayout layout(model->parameters());
+  const Optimizer optimizer(config.optimizer, layout, 0, 1);
+  const std::int64_t bytes = layout.parameter_count() * static_cast<std::int64_t>(sizeof(float));
+  return {
+      .parameters = layout.parameter_count(),
+      .checkpoint_bytes = bytes * (1 + static_cast<std::int64_t>(optimizer.state_names().size())),
+      .worker_bytes = 2 * layout.size() * static_cast<std::int64_t>(sizeof(float))};
+}
+
+}  // namespace hadal::engine

@@ -1,0 +1,67 @@
+#pragma once
+// A run from its config to its last checkpoint: config -> plan -> dataset -> batch -> forward and
+// backward -> reduce -> update -> checkpoint -> report. Collective as a whole.
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "engine/comm/communicator.hpp"
+#include "engine/dataset.hpp"
+#include "engine/evaluation.hpp"
+#include "engine/run_config.hpp"
+#include "engine/trainer.hpp"
+
+namespace hadal::engine {
+
+// What a run tells about itself, on every rank; the one that shows it picks rank 0.
+class RunObserver {
+ public:
+  virtual ~RunObserver() = default;
+  // Everything is checked, the first step comes next. `first_step` steps are done already.
+  virtual void on_start(const TrainingPlan& plan, std::int64_t first_step) = 0;
+  virtual void on_step(const StepReport& report) = 0;
+  virtual void on_evaluation(const EvaluationResult& result, std::int64_t step, bool is_best) = 0;
+  virtual void on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
+                             double seconds) = 0;
+  // What this rank wishes for, asked once a step.
+  virtual Wishes wishes() = 0;
+};
+
+struct TrainOutcome {
+  StopReason stopped = StopReason::none;  // none: the run is complete
+  bool early = false;                     // complete by objective.patience
+  std::int64_t step = 0;
+  std::string best;  // "valid.accuracy 0.98", or "" without validation data
+  std::filesystem::path model;
+  std::filesystem::path checkpoint;
+};
+
+// What the launcher knows about this rank's place.
+struct Place {
+  int workers = 1;                  // wished for
+  std::int64_t memory_bytes = 0;    // this rank's share of the host's limit; 0: unknown
+  std::filesystem::path fork_from;  // another run's folder to take the first state from
+};
+
+// Collective. Starts or resumes the run in config.run.dir.
+TrainOutcome train(const RunConfig& config, const Place& place, Communicator& comm,
+                   RunObserver& observer);
+
+// Collective. Exact metrics of a split with the weights of a checkpoint folder or safetensors file
+// (`weights`), or the run's own model where it is empty.
+EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
+                          Split split, const std::filesystem::path& weights);
+
+// Throws what a run of this config would refuse, from the data's headers alone; returns its plan.
+TrainingPlan check(const RunConfig& config, Communicator& comm, int ranks);
+
+// Bytes of parameters and of optimizer state, for plans.
+struct ModelSize {
+  std::int64_t parameters = 0;
+  std::int64_t checkpoint_bytes = 0;
+  std::int64_t worker_bytes = 0;  // gradient memory of one worker, without activations
+};
+ModelSize model_size(const RunConfig& config, const io::DataIndex& index);
+
+}  // namespace hadal::engine

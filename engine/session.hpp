@@ -1,0 +1,42 @@
+#pragma once
+// What training and evaluation share: the model, its arena and state, the workers bound to it, and
+// the fingerprint of this machine's arithmetic.
+
+#include <memory>
+
+#include "engine/fingerprint.hpp"
+#include "engine/run.hpp"
+#include "engine/training_state.hpp"
+
+namespace hadal::engine {
+
+class Session {
+ public:
+  // Collective. Initialises the weights from the seed or from model.weights, takes the fingerprint
+  // and settles the number of workers: as wished for, cut down to what the memory limit holds.
+  Session(const RunConfig& config, const Place& place, Communicator& comm,
+          const io::DataIndex& data);
+
+  const Model& model() const { return *model_; }
+  const ArenaLayout& layout() const { return *layout_; }
+  const Objective& objective() const { return objective_; }
+  WorkerPool& pool() { return *pool_; }
+  TrainingState& state() { return *state_; }
+  std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
+
+ private:
+  void start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data);
+
+  Objective objective_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<ArenaLayout> layout_;
+  std::unique_ptr<TrainingState> state_;
+  std::unique_ptr<WorkerPool> pool_;
+  Fingerprint fingerprint_;
+};
+
+// Values that the model gives for a sample where its options do not say: the target's, or for
+// cross_entropy nothing that headers tell. Throws a config error in that case.
+std::int64_t output_count(const RunConfig& config, const io::DataIndex& data);
+
+}  // namespace hadal::engine

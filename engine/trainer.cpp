@@ -1,0 +1,300 @@
+#include "engine/trainer.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "engine/comm/collectively.hpp"
+#include "engine/stopwatch.hpp"
+#include "io/error.hpp"
+#include "kernels/norm.hpp"
+
+namespace hadal::engine {
+namespace {
+
+// Steps that the loader may be ahead: one in work, one ready.
+constexpr std::size_t kLoaderDepth = 2;
+
+// What every rank tells the others in a step; losses and weights of its share follow, then nothing
+// else.
+struct Header {
+  std::int32_t failed = 0;
+  std::int32_t stop = 0;
+  std::int32_t save = 0;
+  std::int32_t padding = 0;
+  std::int64_t bad_samples = 0;
+};
+
+std::uint64_t micro_batch_seed(std::uint64_t seed, std::int64_t step, std::int64_t micro_batch) {
+  return io::mix(seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(micro_batch));
+}
+
+float tree_sum(const std::vector<float>& values, const Leaves& leaves) {
+  CanonicalFold<float> fold(leaves, {0, leaves.count()}, [](float a, float b) { return a + b; });
+  for (std::size_t m = 0; m < values.size(); ++m) {
+    const auto leaf = static_cast<std::int64_t>(m);
+    if (leaves.any(leaf, leaf + 1)) fold.arrive(leaf, values[m]);
+  }
+  return fold.take().begin()->second;
+}
+
+}  // namespace
+
+std::string name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::none:
+      return "none";
+    case StopReason::usr1:
+      return "usr1";
+    case StopReason::time:
+      return "time";
+    case StopReason::term:
+      return "term";
+    case StopReason::usr2:
+      return "usr2";
+    case StopReason::stop_file:
+      return "stop";
+  }
+  return "none";
+}
+
+// The ranks' records, joined.
+struct Trainer::Control {
+  Wishes agreed;
+  std::vector<float> losses;  // of all micro-batches
+};
+
+Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm,
+                 WorkerPool& pool, const Objective& objective, const Model& model,
+                 const ArenaLayout& layout, const io::DataIndex& index, TrainingState& state)
+    : config_(config),
+      plan_(plan),
+      comm_(comm),
+      pool_(pool),
+      objective_(objective),
+      model_(model),
+      layout_(layout),
+      index_(index),
+      state_(state),
+      shares_(shares(plan.micro_batches, comm.size())),
+      share_(shares_[static_cast<std::size_t>(comm.rank())]),
+      schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
+      order_(order_options(config, index)),
+      reader_(index, config.data.batch),
+      gradient_pool_(layout.size()),
+      reducer_(comm, layout, shares_) {
+  loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
+                                         state.progress.step, plan.steps, kLoaderDepth);
+  std::optional<io::Error> failure;
+  if (state.progress.step < plan.steps) {
+    try {
+      fetch_next();
+    } catch (const std::exception& exception) {
+      failure = io::as_error(exception);
+    }
+    exchange({}, std::vector<float>(static_cast<std::size_t>(share_.count())), failure);
+  }
+}
+
+std::vector<io::Batch> Trainer::load(std::int64_t step) {
+  std::vector<io::Batch> batches;
+  for (std::int64_t m = share_.begin; m < share_.end; ++m) {
+    batches.push_back(
+        reader_.read(order_.micro_batch(plan_.epoch_of(step), plan_.step_in_epoch(step), m)));
+    batches.back().weight = batches.back().count() == 0 ? 0.0 : objective_.weight(batches.back());
+  }
+  return batches;
+}
+
+void Trainer::fetch_next() {
+  const Stopwatch watch;
+  batches_.clear();
+  batches_ = loader_->next();
+  data_wait_ += watch.seconds();
+}
+
+// Joins one record a rank: losses of this step, weights of the next one's batches. The largest
+// share sets the record's size, so that one all-gather does it.
+Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>& losses,
+                                   const std::optional<io::Error>& failure) {
+  std::int64_t widest = 0;
+  for (const Share& share : shares_) widest = std::max(widest, share.count());
+  const auto slots = static_cast<std::size_t>(widest);
+  const std::size_t record = sizeof(Header) + slots * (sizeof(double) + sizeof(float));
+  std::vector<std::byte> out(record);
+  Header header{.failed = failure ? 1 : 0,
+                .stop = static_cast<std::int32_t>(mine.stop),
+                .save = mine.save ? 1 : 0};
+  std::byte* const weights = out.data() + sizeof header;
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
+    header.bad_samples += batches_[i].skipped;
+    std::memcpy(weights + i * sizeof(double), &batches_[i].weight, sizeof(double));
+  }
+  std::memcpy(out.data(), &header, sizeof header);
+  if (!losses.empty()) {
+    std::memcpy(weights + slots * sizeof(double), losses.data(), losses.size() * sizeof(float));
+  }
+  std::vector<std::byte> all(record * static_cast<std::size_t>(comm_.size()));
+  const Stopwatch watch;
+  comm_.all_gather(out, all);
+  comm_wait_ += watch.seconds();
+  Control control{.agreed = {},
+                  .losses = std::vector<float>(static_cast<std::size_t>(plan_.micro_batches))};
+  weights_.assign(static_cast<std::size_t>(plan_.micro_batches), 0.0);
+  bad_samples_ = 0;
+  bool failed = false;
+  for (std::size_t r = 0; r < shares_.size(); ++r) {
+    const std::byte* const from = all.data() + r * record;
+    Header theirs;
+    std::memcpy(&theirs, from, sizeof theirs);
+    failed = failed || theirs.failed != 0;
+    control.agreed.stop = std::max(control.agreed.stop, static_cast<StopReason>(theirs.stop));
+    control.agreed.save = control.agreed.save || theirs.save != 0;
+    bad_samples_ += theirs.bad_samples;
+    const auto count = static_cast<std::size_t>(shares_[r].count());
+    const auto first = static_cast<std::size_t>(shares_[r].begin);
+    std::memcpy(weights_.data() + first, from + sizeof theirs, count * sizeof(double));
+    std::memcpy(control.losses.data() + first, from + sizeof theirs + slots * sizeof(double),
+                count * sizeof(float));
+  }
+  if (failed) agree_on_failure(comm_, fmt::format("step {}", state_.progress.step + 1), failure);
+  return control;
+}
+
+void Trainer::compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
+                      std::vector<float>& losses, double step_weight) {
+  pool_.run(0, static_cast<std::int64_t>(batches_.size()), [&](Worker& worker, std::int64_t i) {
+    const io::Batch& batch = batches_[static_cast<std::size_t>(i)];
+    if (batch.weight == 0) return;
+    const std::int64_t m = share_.begin + i;
+    const auto factor = static_cast<float>(batch.weight / step_weight);
+    AlignedBuffer gradient = gradient_pool_.take();
+    MicroBatchResult result =
+        worker.train(batch, factor, micro_batch_seed(config_.run.seed, state_.progress.step, m),
+                     state_.buffers, gradient.span());
+    losses[static_cast<std::size_t>(i)] = result.loss;
+    gradients.arrive(m, std::move(gradient));
+    buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
+  });
+}
+
+double Trainer::gradient_norm(std::span<const float> gradient) {
+  std::string mine;
+  for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+    const ArenaSlice slice = layout_.slice(b, comm_.rank(), comm_.size());
+    for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
+      const ArenaBlock& block = layout_.blocks()[k];
+      const double sum = kernels::sum_of_squares(gradient.subspan(
+          static_cast<std::size_t>(block.offset), static_cast<std::size_t>(block.count)));
+      mine.append(reinterpret_cast<const char*>(&sum), sizeof sum);
+    }
+  }
+  const std::vector<std::string> all = all_gather_text(comm_, mine);
+  std::vector<std::size_t> read(all.size(), 0);
+  double total = 0;
+  for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+    for (std::size_t r = 0; r < all.size(); ++r) {
+      const ArenaSlice slice = layout_.slice(b, static_cast<int>(r), comm_.size());
+      for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
+        double sum = 0;
+        std::memcpy(&sum, all[r].data() + read[r], sizeof sum);
+        read[r] += sizeof sum;
+        total += sum;
+      }
+    }
+  }
+  return std::sqrt(total);
+}
+
+void Trainer::update(AlignedBuffer gradient, double norm, double lr) {
+  // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1.
+  float scale = 1;
+  if (config_.train.clip_norm) {
+    scale = static_cast<float>(std::min(1.0, *config_.train.clip_norm / (norm + 1e-6)));
+  }
+  ++state_.progress.updates;
+  pool_.run(0, state_.optimizer.run_count(), [&](Worker&, std::int64_t number) {
+    state_.optimizer.update(number, state_.parameters.span(), gradient.span(), lr,
+                            state_.progress.updates, scale);
+  });
+  gradient_pool_.give_back(std::move(gradient));
+  reducer_.gather(state_.parameters.span());
+}
+
+void Trainer::fail_not_finite(const std::vector<float>& losses) const {
+  const std::int64_t step = state_.progress.step;
+  const auto bad =
+      std::find_if(losses.begin(), losses.end(), [](float l) { return !std::isfinite(l); });
+  const std::string cure =
+      "; lower optimizer.lr, set train.clip_norm, or set train.on_nonfinite = \"skip\"";
+  if (bad == losses.end()) {
+    throw io::Error(
+        io::ErrorKind::numeric,
+        fmt::format("the gradient of step {} is not finite, the losses are{}", step + 1, cure));
+  }
+  const std::int64_t m = bad - losses.begin();
+  const auto ids = order_.micro_batch(plan_.epoch_of(step), plan_.step_in_epoch(step), m);
+  const auto owner = std::find_if(shares_.begin(), shares_.end(), [&](const Share& share) {
+    return m >= share.begin && m < share.end;
+  });
+  std::vector<std::string> rows;
+  for (std::size_t i = 0; i < std::min<std::size_t>(ids.size(), 4); ++i) {
+    rows.push_back(index_.fields.front().where(ids[i]));
+  }
+  throw io::Error(
+      io::ErrorKind::numeric,
+      fmt::format("the loss of step {} is {} in micro-batch {} (rank {}), samples {}{}{}", step + 1,
+                  *bad, m, owner - shares_.begin(), fmt::join(rows, ", "),
+                  ids.size() > 4 ? ", …" : "", cure));
+}
+
+StepReport Trainer::step(const Wishes& mine) {
+  Stopwatch watch;
+  StepReport report{.step = state_.progress.step + 1,
+                    .lr = schedule_.lr(state_.progress.step),
+                    .bad_samples = bad_samples_};
+  std::vector<bool> present;
+  for (const double weight : weights_) present.push_back(weight > 0);
+  const double step_weight = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  const Leaves leaves(present);
+  GradientFold gradients(leaves, share_, gradient_add(gradient_pool_));
+  CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
+  std::vector<float> losses(batches_.size(), 0.0f);
+  std::optional<io::Error> failure;
+  try {
+    compute(gradients, buffers, losses, step_weight);
+    if (report.step < plan_.steps) fetch_next();
+  } catch (const std::exception& exception) {
+    failure = io::as_error(exception);
+  }
+  const Control control = exchange(mine, losses, failure);
+  report.agreed = control.agreed;
+  report.skipped = leaves.present() == 0;
+  if (!report.skipped) {
+    report.loss = tree_sum(control.losses, leaves);
+    const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());
+    AlignedBuffer gradient = reducer_.reduce(gradients.take(), leaves, gradient_pool_);
+    report.grad_norm = gradient_norm(gradient.span());
+    const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
+    if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
+    report.skipped = !finite;
+    if (finite) {
+      update(std::move(gradient), report.grad_norm, report.lr);
+      state_.buffers = next;
+    } else {
+      gradient_pool_.give_back(std::move(gradient));
+    }
+  }
+  if (report.skipped) ++state_.progress.skipped;
+  ++state_.progress.step;
+  report.data_wait_seconds = std::exchange(data_wait_, 0.0);
+  report.comm_wait_seconds = std::exchange(comm_wait_, 0.0) + reducer_.take_wait_seconds();
+  report.seconds = watch.seconds();
+  return report;
+}
+
+}  // namespace hadal::engine

@@ -1,0 +1,98 @@
+#pragma once
+// One optimizer step after the other: batches, forward and backward of this rank's micro-batches,
+// the canonical reduction, one verdict of all ranks, the update. Nothing is decided by a rank
+// alone: what can differ between ranks travels in a control record that is joined with every step.
+
+#include <memory>
+#include <optional>
+
+#include "engine/gradient_fold.hpp"
+#include "engine/reducer.hpp"
+#include "engine/schedule.hpp"
+#include "engine/training_state.hpp"
+#include "engine/worker_pool.hpp"
+#include "io/error.hpp"
+#include "io/loader.hpp"
+
+namespace hadal::engine {
+
+// Why a run ends before its last step. Larger wins where ranks disagree.
+enum class StopReason : std::int32_t {
+  none = 0,
+  usr1 = 1,
+  time = 2,
+  term = 3,
+  usr2 = 4,
+  stop_file = 5
+};
+
+std::string name_of(StopReason reason);
+
+// What this rank wishes for; the ranks agree on the strongest wish.
+struct Wishes {
+  StopReason stop = StopReason::none;
+  bool save = false;
+};
+
+struct StepReport {
+  std::int64_t step = 0;  // the step just done, counted from 1
+  float loss = 0;
+  double lr = 0;
+  double grad_norm = 0;
+  bool skipped = false;
+  std::int64_t bad_samples = 0;  // left out of this step, on all ranks
+  double seconds = 0;
+  double data_wait_seconds = 0;  // of this rank
+  double comm_wait_seconds = 0;  // of this rank, in exchanges
+  Wishes agreed;
+};
+
+class Trainer {
+ public:
+  // All references must outlive the trainer. Starts loading at state.progress.step.
+  Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm, WorkerPool& pool,
+          const Objective& objective, const Model& model, const ArenaLayout& layout,
+          const io::DataIndex& index, TrainingState& state);
+
+  // Collective. Does step state.progress.step + 1 and advances the progress. Throws, on all ranks
+  // the same: data errors of any rank, a numeric error that names micro-batch and samples.
+  StepReport step(const Wishes& mine);
+
+ private:
+  struct Control;
+
+  std::vector<io::Batch> load(std::int64_t step);
+  void fetch_next();
+  Control exchange(const Wishes& mine, const std::vector<float>& losses,
+                   const std::optional<io::Error>& failure);
+  void compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
+               std::vector<float>& losses, double step_weight);
+  double gradient_norm(std::span<const float> gradient);
+  void update(AlignedBuffer gradient, double norm, double lr);
+  [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;
+
+  const RunConfig& config_;
+  const TrainingPlan& plan_;
+  Communicator& comm_;
+  WorkerPool& pool_;
+  const Objective& objective_;
+  const Model& model_;
+  const ArenaLayout& layout_;
+  const io::DataIndex& index_;
+  TrainingState& state_;
+  std::vector<Share> shares_;
+  Share share_;
+  Schedule schedule_;
+  io::SampleOrder order_;
+  io::BatchReader reader_;
+  GradientPool gradient_pool_;
+  Reducer reducer_;
+  std::vector<io::Batch> batches_;  // of the coming step
+  std::vector<double> weights_;     // of all micro-batches of the coming step
+  std::int64_t bad_samples_ = 0;    // of the coming step, on all ranks
+  double data_wait_ = 0;
+  double comm_wait_ = 0;
+  std::unique_ptr<io::Loader> loader_;
+};
+
+}  // namespace hadal::engine

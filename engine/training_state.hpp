@@ -1,0 +1,28 @@
+#pragma once
+// What a run is between two steps: everything a checkpoint holds, and nothing else.
+
+#include <optional>
+
+#include "engine/aligned_buffer.hpp"
+#include "engine/buffers.hpp"
+#include "engine/optimizer.hpp"
+
+namespace hadal::engine {
+
+struct Progress {
+  std::int64_t step = 0;     // steps done
+  std::int64_t updates = 0;  // of them, those that changed the parameters
+  std::int64_t skipped = 0;  // steps skipped for values that were not finite, or without samples
+  std::optional<double> best_value;
+  std::int64_t best_step = 0;
+  std::int64_t evaluations_since_best = 0;
+};
+
+struct TrainingState {
+  AlignedBuffer parameters;  // the arena, the same on all ranks
+  BufferValues buffers;      // the same on all ranks
+  Optimizer optimizer;       // the slices this rank owns
+  Progress progress;
+};
+
+}  // namespace hadal::engine

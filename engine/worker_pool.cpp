@@ -1,0 +1,70 @@
+#include "engine/worker_pool.hpp"
+
+#include <ATen/Parallel.h>
+
+#include "kernels/flush_to_zero.hpp"
+
+namespace hadal::engine {
+
+void set_operator_threads(int threads) {
+  kernels::set_flush_to_zero();
+  at::set_num_threads(threads);
+  // The team's other threads start with the default floating-point mode.
+  at::parallel_for(0, threads, 1, [](std::int64_t, std::int64_t) { kernels::set_flush_to_zero(); });
+}
+
+WorkerPool::WorkerPool(int workers, int threads, const Make& make) {
+  for (int i = 0; i < workers; ++i) workers_.push_back(make());
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    threads_.emplace_back([this, &worker, threads] { work(*worker, threads); });
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  start_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::work(Worker& worker, int operator_threads) {
+  set_operator_threads(operator_threads);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    start_.wait(lock, [this] { return stop_ || next_ < end_; });
+    if (stop_) return;
+    const std::int64_t item = next_++;
+    ++running_;
+    lock.unlock();
+    std::exception_ptr failure;
+    try {
+      (*body_)(worker, item);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    --running_;
+    if (failure && (!failure_ || item < failed_item_)) {
+      failure_ = failure;
+      failed_item_ = item;
+      end_ = next_;
+    }
+    if (running_ == 0 && next_ >= end_) done_.notify_all();
+  }
+}
+
+void WorkerPool::run(std::int64_t begin, std::int64_t end, const Body& body) {
+  if (begin == end) return;
+  std::unique_lock lock(mutex_);
+  body_ = &body;
+  failure_ = nullptr;
+  next_ = begin;
+  end_ = end;
+  start_.notify_all();
+  done_.wait(lock, [this] { return running_ == 0 && next_ >= end_; });
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+}  // namespace hadal::engine
