@@ -30,7 +30,8 @@ Progress progress_from(const json& stored) {
   stored.at("step").get_to(progress.step);
   stored.at("updates").get_to(progress.updates);
   stored.at("skipped").get_to(progress.skipped);
-  if (!stored.at("best_value").is_null()) progress.best_value = stored.at("best_value").get<double>();
+  if (!stored.at("best_value").is_null())
+    progress.best_value = stored.at("best_value").get<double>();
   stored.at("best_step").get_to(progress.best_step);
   stored.at("evaluations_since_best").get_to(progress.evaluations_since_best);
   return progress;

@@ -49,6 +49,23 @@ void check_identity(const RunConfig& config, const json& before, const json& now
   io::log_warning(message);
 }
 
+void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model) {
+  if (!model.uses_batch_statistics()) return;
+  const io::SampleOrder order(order_options(config, data));
+  const std::int64_t v = config.train.global_batch / config.train.micro_batch;
+  for (std::int64_t stream = 0; stream < v; ++stream) {
+    const std::int64_t rest = order.stream_length(stream) % config.train.micro_batch;
+    if (config.train.micro_batch > 1 && rest != 1) continue;
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format(
+            "the model has batch norm, and {} samples in micro-batches of {} leave a micro-batch "
+            "of one sample, which has no variance; set data.drop_last = true or another "
+            "train.micro_batch",
+            data.samples, config.train.micro_batch));
+  }
+}
+
 }  // namespace
 
 json run_identity(const RunConfig& config, const io::DataIndex& train_data,
@@ -99,21 +116,21 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
   return folder;
 }
 
-void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model) {
-  if (!model.uses_batch_statistics()) return;
-  const io::SampleOrder order(order_options(config, data));
-  const std::int64_t v = config.train.global_batch / config.train.micro_batch;
-  for (std::int64_t stream = 0; stream < v; ++stream) {
-    const std::int64_t rest = order.stream_length(stream) % config.train.micro_batch;
-    if (config.train.micro_batch > 1 && rest != 1) continue;
-    throw io::Error(
-        io::ErrorKind::config,
-        fmt::format(
-            "the model has batch norm, and {} samples in micro-batches of {} leave a micro-batch "
-            "of one sample, which has no variance; set data.drop_last = true or another "
-            "train.micro_batch",
-            data.samples, config.train.micro_batch));
-  }
+void check_model(const RunConfig& config, const io::DataIndex& data) {
+  static_cast<void>(Objective(config.objective));
+  static_cast<void>(
+      build_model(config.model, data.fields.front().sample_shape, output_count(config, data)));
+}
+
+TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks) {
+  check_model(config, train_data);
+  const io::SampleOrder order(order_options(config, train_data));
+  const TrainingPlan plan =
+      plan_training(config.train, train_data.samples, order.steps_per_epoch(), ranks);
+  check_smallest_batch(config, train_data,
+                       *build_model(config.model, train_data.fields.front().sample_shape,
+                                    output_count(config, train_data)));
+  return plan;
 }
 
 }  // namespace hadal::engine

@@ -23,8 +23,12 @@ std::filesystem::path resume(const RunConfig& config, const Place& place, Commun
                              Session& session, const nlohmann::json& identity,
                              std::optional<io::CheckpointStore>& store);
 
-// Throws a config error where some step would give a model with batch statistics a micro-batch of
-// one sample.
-void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model);
+// The plan of a run on `ranks` ranks. Throws a config error for everything that a run would refuse,
+// from the data's headers alone: a batch that does not divide, a model that does not fit the samples, a
+// micro-batch of one sample for a model with batch statistics.
+TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks);
+
+// Throws a config error where model or objective cannot be built for the samples.
+void check_model(const RunConfig& config, const io::DataIndex& data);
 
 }  // namespace hadal::engine

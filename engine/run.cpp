@@ -73,13 +73,12 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
   const bool validates = has_split(config.data, Split::valid);
   const io::DataIndex valid_data =
       validates ? open_dataset(comm, config.data, Split::valid) : io::DataIndex{};
-  const TrainingPlan plan = plan_training(
-      config.train, train_data.samples,
-      io::SampleOrder(order_options(config, train_data)).steps_per_epoch(), comm.size());
+  TrainingPlan plan;
+  run_collectively(comm, "checking the config",
+                   [&] { plan = check_plan(config, train_data, comm.size()); });
 
   // Model, arena, workers.
   Session session(config, place, comm, train_data);
-  check_smallest_batch(config, train_data, session.model());
   TrainingState& state = session.state();
 
   // The state to start from.
@@ -164,6 +163,7 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const fs::path& weights) {
   const io::DataIndex data = open_dataset(comm, config.data, split);
+  run_collectively(comm, "checking the config", [&] { check_model(config, data); });
   Session session(config, place, comm, data);
   TrainingState& state = session.state();
   fs::path path = weights.empty() ? config.run.dir / "model" / "model.safetensors" : weights;
@@ -175,17 +175,6 @@ EvaluationResult evaluate(const RunConfig& config, const Place& place, Communica
   Evaluator evaluator(comm, session.pool(), data, config.data.batch, config.train.micro_batch,
                       session.objective());
   return evaluator.run(state.buffers);
-}
-
-TrainingPlan check(const RunConfig& config, Communicator& comm, int ranks) {
-  const io::DataIndex data = open_dataset(comm, config.data, Split::train);
-  if (has_split(config.data, Split::valid)) open_dataset(comm, config.data, Split::valid);
-  const Objective objective(config.objective);
-  const auto model =
-      build_model(config.model, data.fields.front().sample_shape, output_count(config, data));
-  check_smallest_batch(config, data, *model);
-  return plan_training(config.train, data.samples,
-                       io::SampleOrder(order_options(config, data)).steps_per_epoch(), ranks);
 }
 
 ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {

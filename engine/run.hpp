@@ -53,9 +53,6 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const std::filesystem::path& weights);
 
-// Throws what a run of this config would refuse, from the data's headers alone; returns its plan.
-TrainingPlan check(const RunConfig& config, Communicator& comm, int ranks);
-
 // Bytes of parameters and of optimizer state, for plans.
 struct ModelSize {
   std::int64_t parameters = 0;

@@ -15,7 +15,7 @@ file(READ "${TORCH_INCLUDE_DIR}/torch/headeronly/version.h" hadal_torch_version)
 string(REGEX MATCH "TORCH_VERSION_MAJOR ([0-9]+)" _ "${hadal_torch_version}")
 set(hadal_torch_major ${CMAKE_MATCH_1})
 string(REGEX MATCH "TORCH_VERSION_MINOR ([0-9]+)" _ "${hadal_torch_version}")
-set(TORCH_VERSION "${hadal_torch_major}.${CMAKE_MATCH_1}")
+set(TORCH_VERSION "${hadal_torch_major}.${CMAKE_MATCH_1}" CACHE INTERNAL "")
 message(STATUS "libtorch ${TORCH_VERSION}: ${TORCH_CPU_LIBRARY}")
 
 get_filename_component(hadal_torch_lib "${TORCH_CPU_LIBRARY}" DIRECTORY)
@@ -24,8 +24,12 @@ set_target_properties(torch::c10 PROPERTIES IMPORTED_LOCATION "${TORCH_C10_LIBRA
 add_library(torch::cpu SHARED IMPORTED)
 set_target_properties(torch::cpu PROPERTIES
   IMPORTED_LOCATION "${TORCH_CPU_LIBRARY}"
-  INTERFACE_INCLUDE_DIRECTORIES "${TORCH_INCLUDE_DIR};${TORCH_INCLUDE_DIR}/torch/csrc/api/include"
   INTERFACE_LINK_LIBRARIES torch::c10)
+# Behind the system's own folders: the wheel carries copies of other libraries' headers (fmt), which
+# must not win over the ones that are linked. Warnings in its headers are not ours to fix.
+target_compile_options(torch::cpu INTERFACE
+  "SHELL:-idirafter \"${TORCH_INCLUDE_DIR}\""
+  "SHELL:-idirafter \"${TORCH_INCLUDE_DIR}/torch/csrc/api/include\"")
 # The wheel's libtorch_cpu needs libcudart and libcupti, found through its own run path; the linker
 # is told where, or not to look.
 target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined

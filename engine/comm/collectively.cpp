@@ -18,7 +18,7 @@ void run_collectively(Communicator& comm, std::string_view what,
 void agree_on_failure(Communicator& comm, std::string_view what,
                       const std::optional<io::Error>& mine) {
   if (comm.size() == 1) {
-    if (mine) throw *mine;
+    if (mine) throw AgreedError(mine->kind(), mine->what());
     return;
   }
   const int code = mine ? mine->exit_code() : 0;
@@ -39,7 +39,7 @@ void agree_on_failure(Communicator& comm, std::string_view what,
           ? fmt::format("{} (rank {} on {}, {})", mine->what(), cause, comm.host(), what)
           : "",
       cause);
-  throw io::Error(static_cast<io::ErrorKind>(codes[static_cast<std::size_t>(cause)]), text);
+  throw AgreedError(static_cast<io::ErrorKind>(codes[static_cast<std::size_t>(cause)]), text);
 }
 
 }  // namespace hadal::engine

@@ -12,6 +12,13 @@
 
 namespace hadal::engine {
 
+// An error that every rank has thrown at the same point: they can still end together. Any other error
+// belongs to one rank, and the others may be waiting for it.
+class AgreedError : public io::Error {
+ public:
+  using io::Error::Error;
+};
+
 // Collective. `what` says which phase failed, in messages.
 void run_collectively(Communicator& comm, std::string_view what, const std::function<void()>& body);
 

@@ -1,0 +1,245 @@
+#include "launch/command_line.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <functional>
+#include <memory>
+
+#include "engine/comm/collectively.hpp"
+#include "io/error.hpp"
+#include "io/log.hpp"
+#include "kernels/flush_to_zero.hpp"
+#include "launch/ranks.hpp"
+#include "launch/verbs.hpp"
+
+namespace hadal::launch {
+namespace {
+
+constexpr int kUsage = static_cast<int>(io::ErrorKind::usage);
+
+constexpr const char* kIntroduction =
+    "hadal trains a PyTorch model, data-parallel, over the ranks that mpirun or srun starts, from "
+    "one\n"
+    "TOML file. The same command starts a run and resumes it; its result does not depend on the "
+    "number\n"
+    "of ranks, on workers or on interruptions.\n\n"
+    "  hadal pack table.csv.gz --output data --input 0-63 --target 64\n"
+    "  hadal check config.toml --data\n"
+    "  mpirun -n 4 hadal train config.toml --set train.epochs=20\n"
+    "  hadal evaluate config.toml --data valid\n";
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 64 usage, 65 data, 66 checkpoint or model cannot be used, 69 launch or\n"
+    "environment, 70 bug, 72 numeric, 74 storage, 75 stopped on purpose with the state saved (run "
+    "the\n"
+    "same command again), 76 another rank lost, 78 config. status.json in the run folder says the "
+    "same.";
+
+// What the command line asks for: filled by CLI11, run after parsing.
+struct Commands {
+  TrainArguments train;
+  EvaluateArguments evaluate;
+  CheckArguments check;
+  PlanArguments plan;
+  io::PackOptions pack;
+  std::filesystem::path inspected;
+  bool inspect_json = false;
+  bool single = false;
+  std::string input_dtype = "float32";
+  std::string target_dtype = "int64";
+  std::string shape;
+  std::string ranks = "1,2,4,8";
+  std::function<int()> run;  // for verbs on one process
+  std::function<int(engine::Communicator&)> run_on_ranks;
+};
+
+std::vector<std::int64_t> numbers(const std::string& text, const std::string& option) {
+  std::vector<std::int64_t> list;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+    std::int64_t value = 0;
+    const auto parsed = std::from_chars(item.data(), item.data() + item.size(), value);
+    if (parsed.ec != std::errc{} || parsed.ptr != item.data() + item.size() || value < 1) {
+      throw io::Error(
+          io::ErrorKind::usage,
+          fmt::format("{} {}: write whole numbers from 1 with commas, 1,8,8", option, text));
+    }
+    list.push_back(value);
+  }
+  return list;
+}
+
+void add_config(CLI::App* verb, ConfigArguments& config, bool required = true) {
+  auto* option = verb->add_option("CONFIG", config.config, "The run's TOML file");
+  if (required) option->required();
+  verb->add_option("--set", config.settings, "key=value, wins over the file; may be repeated")
+      ->allow_extra_args(false);
+}
+
+void add_train(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand("train", "Start a run, or go on where it stopped");
+  add_config(verb, commands.train.config);
+  verb->add_option("--fork", commands.train.fork,
+                   "Start a new run in this folder from the run's weights and optimizer state");
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) { return train(commands.train, comm); };
+  });
+}
+
+void add_evaluate(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand("evaluate", "Exact loss and metrics of a split");
+  add_config(verb, commands.evaluate.config);
+  verb->add_option("--data", commands.evaluate.split, "Which split")
+      ->check(CLI::IsMember({"train", "valid", "test"}))
+      ->capture_default_str();
+  verb->add_option("--checkpoint", commands.evaluate.weights,
+                   "A checkpoint folder or safetensors file; else the run's own model");
+  verb->add_flag("--json", commands.evaluate.json, "One JSON document");
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return evaluate(commands.evaluate, comm);
+    };
+  });
+}
+
+void add_pack(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand(
+      "pack", "Make HDF5 shards out of a table (CSV, CSV.gz) or two .npy arrays (inputs, targets)");
+  io::PackOptions& options = commands.pack;
+  verb->add_option("SOURCE", options.sources, "One table, or two .npy files")->required();
+  verb->add_option("--output", options.output, "Folder for the shards")->required();
+  verb->add_option("--input", options.input_columns, "Input columns: names, numbers, ranges: 0-63");
+  verb->add_option("--target", options.target_columns, "Target columns");
+  verb->add_option("--shape", commands.shape, "Shape of an input, 1,8,8");
+  verb->add_option("--input-dtype", commands.input_dtype, "Type of the inputs")
+      ->check(CLI::IsMember({"float32", "uint8"}))
+      ->capture_default_str();
+  verb->add_option("--target-dtype", commands.target_dtype, "Type of the targets")
+      ->check(CLI::IsMember({"int64", "float32"}))
+      ->capture_default_str();
+  verb->add_option("--shards", options.shards, "Training shards")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  verb->add_option("--valid", options.valid_fraction, "Share of the rows for validation")
+      ->check(CLI::Range(0.0, 0.9))
+      ->capture_default_str();
+  verb->add_option("--seed", options.seed, "Seed of the split")->capture_default_str();
+  verb->add_option("--delimiter", options.delimiter, "Between fields of a table")
+      ->capture_default_str();
+  verb->callback([&] {
+    commands.run = [&] {
+      commands.pack.input_dtype = *io::dtype_named(commands.input_dtype);
+      commands.pack.target_dtype = *io::dtype_named(commands.target_dtype);
+      commands.pack.input_shape = numbers(commands.shape, "--shape");
+      return launch::pack(commands.pack);
+    };
+  });
+}
+
+void add_others(CLI::App& app, Commands& commands) {
+  CLI::App* verb =
+      app.add_subcommand("inspect", "Show what an HDF5 file, a safetensors file or a run holds");
+  verb->add_option("PATH", commands.inspected, "File or folder")->required();
+  verb->add_flag("--json", commands.inspect_json, "One JSON document");
+  verb->callback(
+      [&] { commands.run = [&] { return inspect(commands.inspected, commands.inspect_json); }; });
+
+  verb = app.add_subcommand("check",
+                            "Find every fault of a config, and of its data, before a job does");
+  add_config(verb, commands.check.config, /*required=*/false);
+  verb->add_flag("--data", commands.check.data, "Scan the data files too");
+  verb->add_flag("--schema", commands.check.schema, "Print the config's JSON Schema");
+  verb->callback([&] {
+    commands.run = [&] {
+      if (!commands.check.schema && commands.check.config.config.empty()) {
+        throw io::Error(io::ErrorKind::usage, "check needs a CONFIG, or --schema");
+      }
+      return check(commands.check);
+    };
+  });
+
+  verb =
+      app.add_subcommand("plan", "What a run would do: steps, shares of the ranks, memory, order");
+  add_config(verb, commands.plan.config);
+  verb->add_option("--ranks", commands.ranks, "Numbers of ranks to plan for")
+      ->capture_default_str();
+  verb->add_option("--order", commands.plan.order_steps, "Print the samples of the first steps");
+  verb->add_flag("--json", commands.plan.json, "One JSON document");
+  verb->callback([&] {
+    commands.run = [&] {
+      commands.plan.ranks.clear();
+      for (const std::int64_t n : numbers(commands.ranks, "--ranks")) {
+        commands.plan.ranks.push_back(static_cast<int>(n));
+      }
+      return plan(commands.plan);
+    };
+  });
+}
+
+void report(const io::Error& error) {
+  io::flush_log();
+  fmt::print(stderr, "hadal: {} error: {}\n", io::name_of(error.kind()), error.what());
+  std::fflush(stderr);
+}
+
+int run_one(const Commands& commands) {
+  try {
+    return commands.run();
+  } catch (const std::exception& exception) {
+    const io::Error error = io::as_error(exception);
+    report(error);
+    return error.exit_code();
+  }
+}
+
+int run_ranks(const Commands& commands) {
+  std::unique_ptr<engine::Communicator> comm;
+  try {
+    comm = join_ranks(commands.single);
+    io::start_log(comm->rank(), comm->host(), io::LogLevel::info);
+    const int code = commands.run_on_ranks(*comm);
+    comm->close();
+    return code;
+  } catch (const engine::AgreedError& error) {
+    // Every rank is here; one of them tells.
+    if (comm->rank() == 0) report(error);
+    comm->close();
+    return error.exit_code();
+  } catch (const std::exception& exception) {
+    const io::Error error = io::as_error(exception);
+    report(error);
+    if (comm && comm->size() > 1) comm->abort(error.exit_code());
+    return error.exit_code();
+  }
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  kernels::set_flush_to_zero();
+  Commands commands;
+  for (int i = 0; i < argc; ++i)
+    commands.train.command += (i == 0 ? "" : " ") + std::string(argv[i]);
+  CLI::App app{kIntroduction, "hadal"};
+  app.set_version_flag("--version", "hadal " HADAL_VERSION " (libtorch " HADAL_TORCH_VERSION ")");
+  app.footer(kExitCodes);
+  app.require_subcommand(1);
+  add_train(app, commands);
+  add_evaluate(app, commands);
+  add_pack(app, commands);
+  add_others(app, commands);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& failure) {
+    return app.exit(failure) == 0 ? 0 : kUsage;
+  }
+  return commands.run ? run_one(commands) : run_ranks(commands);
+}
+
+}  // namespace hadal::launch

@@ -1,0 +1,37 @@
+#pragma once
+// The checked config: a RunConfig, and every key with its value and source.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/run_config.hpp"
+#include "launch/config_file.hpp"
+
+namespace hadal::launch {
+
+struct ResolvedKey {
+  std::string key;
+  nlohmann::json value;
+  std::string source;
+  bool identity = false;
+};
+
+struct LoadedConfig {
+  engine::RunConfig run;
+  std::vector<ResolvedKey> keys;  // in the schema's order
+  std::string text;               // of the file as given
+};
+
+// Reads and checks a config. Throws one config error that lists every fault with file, line, column
+// and, for an unknown key, the nearest known one.
+LoadedConfig load_config(const std::filesystem::path& path,
+                         const std::vector<std::string>& settings);
+
+// The checks on entries that came from anywhere; `name` is the default of run.name.
+LoadedConfig resolve(const std::vector<ConfigEntry>& entries, const std::filesystem::path& path);
+
+// The config with every default and where each value comes from, as TOML.
+std::string resolved_text(const LoadedConfig& config);
+
+}  // namespace hadal::launch

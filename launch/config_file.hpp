@@ -1,0 +1,28 @@
+#pragma once
+// A TOML file and the --set options as a flat list of dotted keys, each with the place it came
+// from.
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace hadal::launch {
+
+struct ConfigEntry {
+  std::string key;
+  nlohmann::json value;
+  std::string source;            // "config.toml:12:5", "--set" or "default"
+  std::filesystem::path folder;  // relative paths start here
+};
+
+// Reads the file, the files it includes (the including file wins), and the options on top. Later
+// entries of the same key have replaced earlier ones. Throws a config error with file, line and
+// column for what is no TOML.
+std::vector<ConfigEntry> read_config_file(const std::filesystem::path& path,
+                                          const std::vector<std::string>& settings);
+
+// The same from text, as if it stood in `path`.
+std::vector<ConfigEntry> parse_config(const std::string& text, const std::filesystem::path& path);
+
+}  // namespace hadal::launch

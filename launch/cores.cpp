@@ -1,0 +1,110 @@
+#include "launch/cores.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "io/error.hpp"
+#include "io/log.hpp"
+
+namespace hadal::launch {
+namespace {
+
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+std::int64_t number_in(const std::string& path) {
+  const std::string text = first_line(path);
+  return text.empty() || text == "max" ? INT64_MAX : std::stoll(text);
+}
+
+}  // namespace
+
+std::vector<int> physical_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  sched_getaffinity(0, sizeof mask, &mask);
+  std::vector<int> cores;
+  std::set<std::string> seen;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mask)) continue;
+    const std::string siblings =
+        first_line(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    if (siblings.empty() || seen.insert(siblings).second) cores.push_back(cpu);
+  }
+  return cores;
+}
+
+std::int64_t memory_limit_bytes() {
+  std::int64_t limit = INT64_MAX;
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string line; std::getline(meminfo, line);) {
+    if (line.starts_with("MemAvailable:")) limit = std::stoll(line.substr(13)) * 1024;
+  }
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::string path = line.substr(line.rfind(':') + 1);
+    if (line.starts_with("0::"))
+      limit = std::min(limit, number_in("/sys/fs/cgroup" + path + "/memory.max"));
+    if (line.find(":memory:") != std::string::npos) {
+      limit = std::min(limit, number_in("/sys/fs/cgroup/memory" + path + "/memory.limit_in_bytes"));
+    }
+  }
+  return std::min(limit, number_in("/sys/fs/cgroup/memory.max"));
+}
+
+engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
+  const std::vector<int> mine = physical_cores();
+  const nlohmann::json here = {{"host", comm.host()}, {"cores", mine}};
+  int ranks_on_host = 0, sharing = 0;
+  for (const std::string& text : engine::all_gather_text(comm, here.dump())) {
+    const auto other = nlohmann::json::parse(text);
+    if (other.at("host") != here.at("host")) continue;
+    ++ranks_on_host;
+    const auto cores = other.at("cores").get<std::vector<int>>();
+    const bool overlap = std::any_of(cores.begin(), cores.end(), [&](int core) {
+      return std::find(mine.begin(), mine.end(), core) != mine.end();
+    });
+    if (overlap) ++sharing;
+  }
+  const int cores = std::max(1, static_cast<int>(mine.size()) / std::max(1, sharing));
+  const int fitting = std::max(1, cores / threads);
+  if (threads > static_cast<int>(mine.size())) {
+    throw io::Error(
+        io::ErrorKind::launch,
+        fmt::format("run.threads = {}, but this rank may use {} cores ({}); give it more cores "
+                    "or lower run.threads (part of the run's identity)",
+                    threads, mine.size(), comm.host()));
+  }
+  if (wished > fitting && comm.rank() == 0) {
+    io::log_warning(
+        fmt::format("run.workers = {} is more than the {} cores of a rank hold; {} workers", wished,
+                    cores, fitting));
+  }
+  engine::Place place;
+  place.workers = wished > 0 ? std::min(wished, fitting) : fitting;
+  place.memory_bytes = memory_limit_bytes() / std::max(1, ranks_on_host);
+  return place;
+}
+
+std::string describe_hosts(engine::Communicator& comm) {
+  std::map<std::string, int> ranks;
+  for (const std::string& host : engine::all_gather_text(comm, comm.host())) ++ranks[host];
+  std::vector<std::string> parts;
+  for (const auto& [host, count] : ranks) {
+    parts.push_back(fmt::format("{} rank{} on {}", count, count == 1 ? "" : "s", host));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+}  // namespace hadal::launch

@@ -1,0 +1,26 @@
+#pragma once
+// What this rank may use of its host: physical cores of the affinity mask, and memory.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/comm/communicator.hpp"
+#include "engine/run.hpp"
+
+namespace hadal::launch {
+
+// Collective. Ranks of one host whose masks overlap share them out. `threads` cores a worker;
+// `wished` workers where the config says so, never more than the cores allow.
+engine::Place find_place(engine::Communicator& comm, int wished, int threads);
+
+// The logical processors in this process's affinity mask, one of each physical core.
+std::vector<int> physical_cores();
+
+// The smaller of the host's memory and the limit of this process's control group.
+std::int64_t memory_limit_bytes();
+
+// "4 ranks on n1, 4 ranks on n2"
+std::string describe_hosts(engine::Communicator& comm);
+
+}  // namespace hadal::launch

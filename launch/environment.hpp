@@ -1,0 +1,23 @@
+#pragma once
+// The one place that reads environment variables.
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace hadal::launch {
+
+std::optional<std::string> environment_variable(const std::string& name);
+
+// All variables whose name starts with a prefix, sorted.
+std::vector<std::pair<std::string, std::string>> variables_with_prefix(const std::string& prefix);
+
+// Replaces ${NAME} by its value. Throws a config error for a name that is not set.
+std::string expand_variables(const std::string& text);
+
+// Pins what oneDNN, MKL and ATen may use ("avx2", "avx512"; "native" leaves them alone). Call
+// before the first tensor operation.
+void pin_isa(const std::string& isa);
+
+}  // namespace hadal::launch

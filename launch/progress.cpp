@@ -1,0 +1,153 @@
+#include "launch/progress.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <ctime>
+
+#include "io/log.hpp"
+#include "launch/environment.hpp"
+#include "launch/signals.hpp"
+
+namespace hadal::launch {
+namespace {
+
+// How long before the allocation's end a run saves and stops.
+constexpr double kTimeMargin = 60;
+
+std::string duration_text(double seconds) {
+  const auto whole = static_cast<std::int64_t>(seconds);
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+}  // namespace
+
+Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& status)
+    : config_(config), folder_(folder), status_(status), terminal_(::isatty(STDERR_FILENO) != 0) {
+  const auto end = environment_variable("HADAL_END_TIME");
+  if (end) end_time_ = std::strtod(end->c_str(), nullptr);
+}
+
+void Progress::on_start(const engine::TrainingPlan& plan, std::int64_t first_step) {
+  plan_ = plan;
+  first_step_ = first_step;
+  status_.step = first_step;
+  status_.steps = plan.steps;
+  status_.phase = "train";
+  since_line_.lap();
+  if (folder_ == nullptr) return;
+  folder_->open_metrics(first_step);
+  folder_->write_status(status_);
+}
+
+void Progress::on_step(const engine::StepReport& report) {
+  status_.step = report.step;
+  status_.epoch = static_cast<double>(report.step) / static_cast<double>(plan_.steps_per_epoch);
+  if (folder_ == nullptr) return;
+  ++steps_;
+  seconds_ += report.seconds;
+  data_wait_ += report.data_wait_seconds;
+  comm_wait_ += report.comm_wait_seconds;
+  if (report.skipped)
+    io::log_warning(fmt::format("step {} was skipped: not finite or empty", report.step));
+  const auto share = [&](double part) { return report.seconds > 0 ? part / report.seconds : 0.0; };
+  const double samples = static_cast<double>(config_.train.global_batch);
+  folder_->append_metrics(
+      {{"kind", "train"},
+       {"step", report.step},
+       {"epoch", status_.epoch},
+       {"time", utc_now()},
+       {"loss", report.loss},
+       {"lr", report.lr},
+       {"grad_norm", report.grad_norm},
+       {"samples_per_second", report.seconds > 0 ? samples / report.seconds : 0.0},
+       {"data_wait", share(report.data_wait_seconds)},
+       {"comm_wait", share(report.comm_wait_seconds)},
+       {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
+       {"skipped", report.skipped},
+       {"bad_samples", report.bad_samples}});
+  status_.metrics["loss"] = report.loss;
+  const bool due = since_line_.seconds() >= (terminal_ ? 0.2 : config_.log_every_seconds);
+  if (due || report.step == plan_.steps || report.step == first_step_ + 1) draw(report);
+}
+
+void Progress::draw(const engine::StepReport& report) {
+  const double rate = static_cast<double>(steps_ * config_.train.global_batch) / seconds_;
+  const double left =
+      static_cast<double>(plan_.steps - report.step) * seconds_ / static_cast<double>(steps_);
+  std::string line = fmt::format(
+      "step {}/{}  epoch {:.2f}  loss {:.4f}  lr {:.3g}  {:.0f} samples/s  data wait {:.0f} %  "
+      "comm wait "
+      "{:.0f} %  left {}",
+      report.step, plan_.steps, status_.epoch, report.loss, report.lr, rate,
+      100 * data_wait_ / seconds_, 100 * comm_wait_ / seconds_, duration_text(left));
+  if (status_.metrics.contains(config_.objective.best)) {
+    line += fmt::format("  {} {:.4g}", config_.objective.best,
+                        status_.metrics[config_.objective.best].get<double>());
+  }
+  if (terminal_) {
+    fmt::print(stderr, "\r\x1b[K{}", line);
+    line_open_ = true;
+  } else {
+    fmt::print(stderr, "{}\n", line);
+  }
+  std::fflush(stderr);
+  if (since_line_.lap() > 1 || report.step == first_step_ + 1) folder_->write_status(status_);
+  steps_ = 0;
+  seconds_ = data_wait_ = comm_wait_ = 0;
+}
+
+void Progress::end_line() {
+  if (line_open_) fmt::print(stderr, "\n");
+  line_open_ = false;
+}
+
+void Progress::on_evaluation(const engine::EvaluationResult& result, std::int64_t step,
+                             bool is_best) {
+  if (folder_ == nullptr) return;
+  nlohmann::ordered_json line = {{"kind", "valid"},
+                                 {"step", step},
+                                 {"epoch", status_.epoch},
+                                 {"time", utc_now()},
+                                 {"samples", result.samples}};
+  std::string text = fmt::format("step {}: validation on {} samples", step, result.samples);
+  for (std::size_t i = 0; i < result.names.size(); ++i) {
+    line[result.names[i]] = result.values[i];
+    status_.metrics["valid." + result.names[i]] = result.values[i];
+    text += fmt::format(", {} {:.6g}", result.names[i], result.values[i]);
+  }
+  folder_->append_metrics(line);
+  end_line();
+  io::log_info(text + (is_best ? ", the best so far" : ""));
+}
+
+void Progress::on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
+                             double seconds) {
+  checkpoint_seconds_ += seconds;
+  status_.checkpoint = folder.string();
+  if (folder_ == nullptr) return;
+  end_line();
+  io::log(io::LogLevel::debug,
+          fmt::format("checkpoint of step {} in {:.2f} s: {}", step, seconds, folder.string()));
+  folder_->write_status(status_);
+}
+
+engine::Wishes Progress::wishes() {
+  engine::Wishes wishes{.stop = requested_stop()};
+  if (folder_ != nullptr) {
+    // The file system is asked once a second, not once a step.
+    if (!stop_file_ && since_stop_file_.seconds() > 1) {
+      stop_file_ = folder_->stop_requested();
+      since_stop_file_.lap();
+    }
+    if (stop_file_) wishes.stop = engine::StopReason::stop_file;
+  }
+  const bool time_is_up =
+      end_time_ > 0 && static_cast<double>(std::time(nullptr)) > end_time_ - kTimeMargin;
+  if (wishes.stop == engine::StopReason::none && time_is_up) wishes.stop = engine::StopReason::time;
+  return wishes;
+}
+
+}  // namespace hadal::launch

@@ -1,0 +1,49 @@
+#pragma once
+// What rank 0 shows of a run while it goes: a line on standard error (redrawn on a terminal, a
+// plain one every few seconds elsewhere), metrics.jsonl and status.json.
+
+#include "engine/run.hpp"
+#include "engine/stopwatch.hpp"
+#include "launch/run_folder.hpp"
+
+namespace hadal::launch {
+
+class Progress : public engine::RunObserver {
+ public:
+  // `folder` is null on ranks other than 0, which only answer wishes().
+  Progress(const engine::RunConfig& config, RunFolder* folder, Status& status);
+
+  void on_start(const engine::TrainingPlan& plan, std::int64_t first_step) override;
+  void on_step(const engine::StepReport& report) override;
+  void on_evaluation(const engine::EvaluationResult& result, std::int64_t step,
+                     bool is_best) override;
+  void on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
+                     double seconds) override;
+  engine::Wishes wishes() override;
+
+  std::int64_t first_step() const { return first_step_; }
+
+ private:
+  void draw(const engine::StepReport& report);
+  void end_line();
+
+  const engine::RunConfig& config_;
+  RunFolder* folder_;
+  Status& status_;
+  engine::TrainingPlan plan_;
+  std::int64_t first_step_ = 0;
+  double end_time_ = 0;  // seconds since 1970; 0: unknown
+  bool terminal_ = false;
+  bool line_open_ = false;
+  engine::Stopwatch since_line_;
+  engine::Stopwatch since_stop_file_;
+  bool stop_file_ = false;
+  // Sums since the last line.
+  std::int64_t steps_ = 0;
+  double seconds_ = 0;
+  double data_wait_ = 0;
+  double comm_wait_ = 0;
+  double checkpoint_seconds_ = 0;
+};
+
+}  // namespace hadal::launch

@@ -1,0 +1,126 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "engine/comm/collectively.hpp"
+#include "engine/fingerprint.hpp"
+#include "io/log.hpp"
+#include "launch/config.hpp"
+#include "launch/cores.hpp"
+#include "launch/environment.hpp"
+#include "launch/progress.hpp"
+#include "launch/run_folder.hpp"
+#include "launch/signals.hpp"
+#include "launch/verbs.hpp"
+
+namespace hadal::launch {
+namespace {
+
+constexpr int kStoppedOnPurpose = 75;
+
+nlohmann::json run_manifest(const TrainArguments& arguments, const LoadedConfig& config,
+                            const std::string& hosts, int ranks, int workers) {
+  return {{"program", "hadal"},
+          {"version", HADAL_VERSION},
+          {"libtorch", HADAL_TORCH_VERSION},
+          {"mpi", engine::mpi_library_version()},
+          {"processor", engine::processor_name()},
+          {"hosts", hosts},
+          {"ranks", ranks},
+          {"workers_per_rank", workers},
+          {"threads_per_worker", config.run.run.threads},
+          {"seed", config.run.run.seed},
+          {"command", arguments.command},
+          {"started", utc_now()}};
+}
+
+void finish(Status& status, const engine::TrainOutcome& outcome) {
+  status.step = outcome.step;
+  status.checkpoint = outcome.checkpoint.string();
+  if (outcome.stopped == engine::StopReason::none) {
+    status.state = "done";
+    status.reason = outcome.early ? "patience" : "complete";
+    status.model = outcome.model.string();
+    status.message =
+        fmt::format("done: step {}, {}model {}", outcome.step,
+                    outcome.best.empty() ? "" : outcome.best + ", ", outcome.model.string());
+  } else {
+    status.state = "stopped";
+    status.reason = engine::name_of(outcome.stopped);
+    status.code = kStoppedOnPurpose;
+    status.message =
+        fmt::format("stopped: step {}, checkpoint {}", outcome.step, status.checkpoint);
+  }
+}
+
+}  // namespace
+
+int train(const TrainArguments& arguments, engine::Communicator& comm) {
+  LoadedConfig config;
+  std::optional<RunFolder> folder;
+  engine::Place place;
+  engine::run_collectively(comm, "reading the config", [&] {
+    config = load_config(arguments.config.config, arguments.config.settings);
+    if (!arguments.fork.empty()) {
+      place.fork_from = config.run.run.dir;
+      config.run.run.dir = std::filesystem::absolute(arguments.fork).lexically_normal();
+    }
+    pin_isa(config.run.run.isa);
+  });
+  const std::string hosts = describe_hosts(comm);
+  engine::run_collectively(comm, "looking at the host", [&] {
+    const std::filesystem::path fork_from = place.fork_from;
+    place = find_place(comm, config.run.run.workers, config.run.run.threads);
+    place.fork_from = fork_from;
+  });
+  engine::run_collectively(comm, "opening the run folder", [&] {
+    if (comm.rank() == 0) folder.emplace(config.run.run.dir);
+  });
+  Status status{.rank = comm.rank(), .host = comm.host(), .phase = "start"};
+  Progress progress(config.run, folder ? &*folder : nullptr, status);
+  try {
+    engine::run_collectively(comm, "opening the run folder", [&] {
+      if (!folder) return;
+      io::add_log_file(folder->path() / "log" / "rank-0.log");
+      folder->write_status(status);
+      folder->write_descriptions(
+          config, run_manifest(arguments, config, hosts, comm.size(), place.workers));
+    });
+    if (comm.rank() == 0) {
+      io::log_info(fmt::format("run {}: {}, {} worker{} a rank, {} core{} each",
+                               config.run.run.name, hosts, place.workers,
+                               place.workers == 1 ? "" : "s", config.run.run.threads,
+                               config.run.run.threads == 1 ? "" : "s"));
+    }
+    install_signal_handlers();
+    finish(status, engine::train(config.run, place, comm, progress));
+  } catch (const std::exception& exception) {
+    const io::Error error = io::as_error(exception);
+    status.state = "failed";
+    status.code = error.exit_code();
+    status.reason = io::name_of(error.kind());
+    status.message = error.what();
+    // A rank that fails alone writes for all: it may be the only one that knows.
+    const bool agreed = dynamic_cast<const engine::AgreedError*>(&exception) != nullptr;
+    if (comm.rank() == 0 || !agreed) {
+      try {
+        write_status(config.run.run.dir, status);
+        write_exit(config.run.run.dir, status, progress.first_step());
+      } catch (const std::exception& second) {
+        io::log_warning(second.what());
+      }
+    }
+    throw;
+  }
+  if (folder) {
+    folder->write_status(status);
+    folder->write_exit(status, progress.first_step());
+    fmt::print("{}\n", status.message);
+    std::fflush(stdout);
+  }
+  return status.code;
+}
+
+}  // namespace hadal::launch

@@ -1,0 +1,55 @@
+#pragma once
+// One function a verb. Each prints its result on standard output and returns the exit code; errors
+// are thrown.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/comm/communicator.hpp"
+#include "io/pack.hpp"
+
+namespace hadal::launch {
+
+struct ConfigArguments {
+  std::filesystem::path config;
+  std::vector<std::string> settings;  // key=value
+};
+
+struct TrainArguments {
+  ConfigArguments config;
+  std::filesystem::path fork;  // new run folder, or empty
+  std::string command;         // as typed, for the manifest
+};
+
+struct EvaluateArguments {
+  ConfigArguments config;
+  std::string split = "test";
+  std::filesystem::path weights;
+  bool json = false;
+};
+
+struct PlanArguments {
+  ConfigArguments config;
+  std::vector<int> ranks{1};
+  std::int64_t order_steps = 0;
+  bool json = false;
+};
+
+struct CheckArguments {
+  ConfigArguments config;
+  bool data = false;
+  bool schema = false;
+};
+
+// Collective over `comm`.
+int train(const TrainArguments& arguments, engine::Communicator& comm);
+int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
+
+int pack(const io::PackOptions& options);
+int inspect(const std::filesystem::path& path, bool json);
+int check(const CheckArguments& arguments);
+int plan(const PlanArguments& arguments);
+
+}  // namespace hadal::launch
