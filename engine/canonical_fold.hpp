@@ -35,7 +35,8 @@ class Leaves {
   Share padded_share(Share share) const {
     return {share.begin, share.end == count() ? padded() : share.end};
   }
-  // The nodes that the holder of a share ends with.
+  // The nodes that the holder of a share ends with, in the order in which a map of them iterates:
+  // sender and receiver of their contents must agree on it.
   std::vector<kernels::TreeNode> nodes(Share share) const {
     std::vector<kernels::TreeNode> found;
     if (share.count() == 0) return found;
@@ -43,6 +44,7 @@ class Leaves {
     for (const kernels::TreeNode node : kernels::covering_nodes(wide.begin, wide.end)) {
       if (any(node)) found.push_back(node);
     }
+    std::sort(found.begin(), found.end());
     return found;
   }
 

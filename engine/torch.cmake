@@ -19,9 +19,9 @@ set(TORCH_VERSION "${hadal_torch_major}.${CMAKE_MATCH_1}" CACHE INTERNAL "")
 message(STATUS "libtorch ${TORCH_VERSION}: ${TORCH_CPU_LIBRARY}")
 
 get_filename_component(hadal_torch_lib "${TORCH_CPU_LIBRARY}" DIRECTORY)
-add_library(torch::c10 SHARED IMPORTED)
+add_library(torch::c10 SHARED IMPORTED GLOBAL)
 set_target_properties(torch::c10 PROPERTIES IMPORTED_LOCATION "${TORCH_C10_LIBRARY}")
-add_library(torch::cpu SHARED IMPORTED)
+add_library(torch::cpu SHARED IMPORTED GLOBAL)
 set_target_properties(torch::cpu PROPERTIES
   IMPORTED_LOCATION "${TORCH_CPU_LIBRARY}"
   INTERFACE_LINK_LIBRARIES torch::c10)

@@ -145,7 +145,7 @@ std::optional<std::string> fault_of(const ValueType& type, const json& value) {
 }
 
 nlohmann::ordered_json json_schema_of(const ValueType& type) {
-  nlohmann::ordered_json schema;
+  nlohmann::ordered_json schema = nlohmann::ordered_json::object();
   const auto range = [&](const char* name) {
     schema["type"] = name;
     if (std::isfinite(type.least))

@@ -1,0 +1,119 @@
+#include "tests/engine/communicator_conformance.hpp"
+
+#include <numeric>
+#include <stdexcept>
+
+#include "engine/comm/collectively.hpp"
+
+namespace hadal::tests {
+namespace {
+
+void require(bool good, const std::string& what) {
+  if (!good) throw std::runtime_error(what);
+}
+
+std::vector<int> numbers(int rank, int count) {
+  std::vector<int> values(static_cast<std::size_t>(count));
+  std::iota(values.begin(), values.end(), 1000 * rank);
+  return values;
+}
+
+void check_broadcast(engine::Communicator& comm) {
+  for (int root = 0; root < comm.size(); ++root) {
+    std::vector<int> values = numbers(comm.rank() == root ? 7 : comm.rank() + 50, 100000);
+    comm.broadcast(std::as_writable_bytes(std::span(values)), root);
+    require(values == numbers(7, 100000), "broadcast gives another value");
+  }
+}
+
+void check_all_gather(engine::Communicator& comm) {
+  for (const int count : {0, 1, 4097}) {
+    const std::vector<int> mine = numbers(comm.rank(), count);
+    std::vector<int> all(static_cast<std::size_t>(count * comm.size()), -1);
+    comm.all_gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)));
+    for (int r = 0; r < comm.size(); ++r) {
+      const auto begin = all.begin() + r * count;
+      require(std::vector<int>(begin, begin + count) == numbers(r, count),
+              "all_gather is out of order");
+    }
+  }
+}
+
+// Several messages a pair, of different sizes, some empty, some above the eager limit of any
+// library.
+void check_exchange(engine::Communicator& comm) {
+  const std::vector<int> sizes{0, 1, 300000, 17};
+  const auto content = [](int from, int to, int size) { return numbers(from * 31 + to, size); };
+  std::vector<std::vector<int>> sent, received;
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    for (const int size : sizes) {
+      sent.push_back(content(comm.rank(), peer, size));
+      received.emplace_back(static_cast<std::size_t>(size), -1);
+    }
+  }
+  std::vector<engine::Outgoing> out;
+  std::vector<engine::Incoming> in;
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    for (std::size_t s = 0; s < sizes.size() && peer != comm.rank(); ++s) {
+      const std::size_t i = static_cast<std::size_t>(peer) * sizes.size() + s;
+      out.push_back({peer, std::as_bytes(std::span(sent[i]))});
+      in.push_back({peer, std::as_writable_bytes(std::span(received[i]))});
+    }
+  }
+  comm.exchange(out, in);
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    for (std::size_t s = 0; s < sizes.size() && peer != comm.rank(); ++s) {
+      require(received[static_cast<std::size_t>(peer) * sizes.size() + s] ==
+                  content(peer, comm.rank(), sizes[s]),
+              "exchange mixes messages up");
+    }
+  }
+}
+
+void check_text(engine::Communicator& comm) {
+  const auto text = [](int rank) {
+    return std::string(static_cast<std::size_t>(rank) * 1000, 'a');
+  };
+  const auto all = engine::all_gather_text(comm, text(comm.rank()));
+  for (int r = 0; r < comm.size(); ++r) {
+    require(all[static_cast<std::size_t>(r)] == text(r), "all_gather_text gives another text");
+  }
+  const int last = comm.size() - 1;
+  require(engine::broadcast_text(comm, comm.rank() == last ? "from the last" : "", last) ==
+              "from the last",
+          "broadcast_text gives another text");
+}
+
+// One rank fails: all throw its error, and nobody a peer's.
+void check_agreement(engine::Communicator& comm) {
+  for (int culprit = 0; culprit < comm.size(); ++culprit) {
+    std::string message;
+    try {
+      engine::run_collectively(comm, "testing", [&] {
+        if (comm.rank() == culprit) throw io::Error(io::ErrorKind::data, "the cause");
+        if (comm.rank() == (culprit + 1) % comm.size()) {
+          throw io::Error(io::ErrorKind::peer, "a victim");
+        }
+      });
+    } catch (const engine::AgreedError& error) {
+      message = error.what();
+      require(error.kind() == io::ErrorKind::data, "the agreed kind is not the cause's");
+    }
+    require(message.starts_with("the cause"), "the agreed error is not the cause: " + message);
+  }
+  engine::run_collectively(comm, "testing", [] {});
+}
+
+}  // namespace
+
+void check_communicator(engine::Communicator& comm) {
+  comm.barrier();
+  check_broadcast(comm);
+  check_all_gather(comm);
+  check_exchange(comm);
+  check_text(comm);
+  check_agreement(comm);
+  comm.barrier();
+}
+
+}  // namespace hadal::tests

@@ -1,0 +1,238 @@
+#include "engine/run.hpp"
+
+#include <cmath>
+
+#include "io/atomic_file.hpp"
+#include "io/hdf5_writer.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace hadal;
+
+namespace {
+
+class QuietObserver : public engine::RunObserver {
+ public:
+  explicit QuietObserver(std::int64_t stop_at = -1) : stop_at_(stop_at) {}
+  void on_start(const engine::TrainingPlan&, std::int64_t first) override { step = first; }
+  void on_step(const engine::StepReport& report) override {
+    step = report.step;
+    losses.push_back(report.loss);
+    skipped += report.skipped ? 1 : 0;
+  }
+  void on_evaluation(const engine::EvaluationResult& result, std::int64_t, bool) override {
+    evaluations.push_back(result);
+  }
+  void on_checkpoint(const std::filesystem::path&, std::int64_t, double) override {}
+  engine::Wishes wishes() override {
+    return {.stop = step + 1 == stop_at_ ? engine::StopReason::usr1 : engine::StopReason::none};
+  }
+  std::int64_t step = 0;
+  int skipped = 0;
+  std::vector<float> losses;
+  std::vector<engine::EvaluationResult> evaluations;
+
+ private:
+  std::int64_t stop_at_;
+};
+
+void make_data(const std::filesystem::path& path, std::int64_t rows, bool bad_row = false) {
+  io::Hdf5ShardWriter writer(path, {{"/x", io::DType::f32, {1, 6, 6}}, {"/y", io::DType::i64, {}}},
+                             rows);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::vector<float> x(36);
+    for (std::size_t i = 0; i < 36; ++i)
+      x[i] = std::sin(static_cast<float>(r * 36 + static_cast<std::int64_t>(i)));
+    if (bad_row && r == 7) x[3] = NAN;
+    const std::int64_t y = r % 3;
+    writer.append({std::as_bytes(std::span(x)), std::as_bytes(std::span(&y, 1))});
+  }
+  writer.close();
+}
+
+engine::RunConfig config_in(const std::filesystem::path& folder, const std::string& kind) {
+  engine::RunConfig config;
+  config.run.dir = folder / "run";
+  config.run.seed = 5;
+  config.data.train = {(folder / "train.h5").string()};
+  config.data.valid = {(folder / "valid.h5").string()};
+  config.data.fields = {{.name = "x",
+                         .role = io::FieldRole::input,
+                         .path = "/x",
+                         .files = {},
+                         .dtype = io::DType::f32},
+                        {.name = "y",
+                         .role = io::FieldRole::target,
+                         .path = "/y",
+                         .files = {},
+                         .dtype = io::DType::i64,
+                         .classes = 3}};
+  config.data.drop_last = false;
+  config.model.kind = kind;
+  config.model.options = {{"classes", 3}, {"dropout", 0.3}};
+  config.objective.metrics = {"accuracy"};
+  config.train = {.length = {11, engine::Span::Unit::steps},
+                  .global_batch = 24,
+                  .micro_batch = 4,
+                  .clip_norm = 1.0};
+  config.train.evaluate_every = {5, engine::Span::Unit::steps};
+  config.optimizer = {.kind = engine::OptimizerKind::adamw, .lr = 1e-2, .weight_decay = 0.1};
+  config.schedule.kind = engine::ScheduleKind::cosine;
+  config.identity = {{"seed", 5}};
+  return config;
+}
+
+engine::TrainOutcome train(const engine::RunConfig& config, int ranks, int workers,
+                           QuietObserver& shown, std::int64_t stop_at = -1) {
+  engine::TrainOutcome outcome;
+  engine::run_ranks_as_threads(ranks, [&](engine::Communicator& comm) {
+    QuietObserver own(stop_at);
+    const auto mine = engine::train(config, {.workers = workers}, comm, own);
+    if (comm.rank() != 0) return;
+    outcome = mine;
+    shown = own;
+  });
+  return outcome;
+}
+
+std::string model_of(const engine::RunConfig& config) {
+  return io::read_file(config.run.dir / "model" / "model.safetensors");
+}
+
+}  // namespace
+
+TEST_CASE("ranks, workers and interruptions change no bit") {
+  for (const std::string kind : {"mlp", "convnet"}) {
+    const tests::TemporaryFolder folder;
+    // The last step of an epoch has short micro-batches, for the mlp empty ones and single samples
+    // too.
+    make_data(folder / "train.h5", kind == "mlp" ? 52 : 45);
+    make_data(folder / "valid.h5", 21);
+    engine::RunConfig config = config_in(folder.path(), kind);
+    QuietObserver one, other;
+    const auto outcome = train(config, 1, 1, one);
+    REQUIRE(outcome.step == 11);
+    REQUIRE(one.losses.size() == 11);
+    const std::string expected = model_of(config);
+    for (const auto& [ranks, workers] :
+         std::vector<std::pair<int, int>>{{1, 3}, {2, 1}, {3, 2}, {5, 1}, {6, 1}}) {
+      CAPTURE(kind, ranks, workers);
+      config.run.dir = folder / ("run " + std::to_string(ranks) + " " + std::to_string(workers));
+      train(config, ranks, workers, other);
+      REQUIRE(other.losses == one.losses);
+      REQUIRE(model_of(config) == expected);
+      REQUIRE(other.evaluations.size() == one.evaluations.size());
+      for (std::size_t e = 0; e < one.evaluations.size(); ++e) {
+        REQUIRE(other.evaluations[e].samples == 21);
+        REQUIRE(other.evaluations[e].values == one.evaluations[e].values);
+      }
+    }
+    // Stopped twice, on other numbers of ranks each time.
+    config.run.dir = folder / "interrupted";
+    REQUIRE(train(config, 4, 1, other, 3).stopped == engine::StopReason::usr1);
+    REQUIRE(train(config, 2, 2, other, 8).step == 8);
+    REQUIRE(train(config, 3, 1, other).stopped == engine::StopReason::none);
+    REQUIRE(model_of(config) == expected);
+    // Done already: the same answer again.
+    REQUIRE(train(config, 1, 1, other).step == 11);
+    REQUIRE(model_of(config) == expected);
+  }
+}
+
+TEST_CASE("a changed identity is refused with both values, a fork begins anew") {
+  const tests::TemporaryFolder folder;
+  make_data(folder / "train.h5", 48);
+  make_data(folder / "valid.h5", 6);
+  engine::RunConfig config = config_in(folder.path(), "mlp");
+  QuietObserver observer;
+  train(config, 1, 1, observer, 4);
+  config.identity["seed"] = 6;
+  const std::string error =
+      tests::error_of(io::ErrorKind::config, [&] { train(config, 2, 1, observer); });
+  REQUIRE(tests::contains(error, "seed: was 5, is 6"));
+  engine::Place place{.workers = 1, .fork_from = config.run.dir};
+  config.run.dir = folder / "fork";
+  const auto comm = engine::solo_communicator();
+  QuietObserver fresh;
+  const auto outcome = engine::train(config, place, *comm, fresh);
+  REQUIRE(outcome.step == 11);
+  // Other data under the same name is another run too.
+  config = config_in(folder.path(), "mlp");
+  make_data(folder / "train.h5", 49);
+  REQUIRE(tests::contains(
+      tests::error_of(io::ErrorKind::config, [&] { train(config, 1, 1, observer); }),
+      "the training data"));
+}
+
+TEST_CASE("a bad sample stops all ranks with its place, or is left out on all") {
+  const tests::TemporaryFolder folder;
+  make_data(folder / "train.h5", 48, /*bad_row=*/true);
+  make_data(folder / "valid.h5", 6);
+  engine::RunConfig config = config_in(folder.path(), "mlp");
+  QuietObserver one, three;
+  const std::string error = tests::error_of(io::ErrorKind::data, [&] { train(config, 3, 1, one); });
+  REQUIRE(tests::contains(error, "train.h5:/x row 7 holds nan"));
+  REQUIRE(tests::contains(error, "rank"));
+  config.data.batch.on_bad_sample = io::OnBadSample::skip;
+  train(config, 1, 1, one);
+  const std::string expected = model_of(config);
+  config.run.dir = folder / "three";
+  train(config, 3, 1, three);
+  REQUIRE(three.losses == one.losses);
+  REQUIRE(model_of(config) == expected);
+}
+
+TEST_CASE("a step that is not finite stops with its samples, or is skipped by all") {
+  const tests::TemporaryFolder folder;
+  make_data(folder / "train.h5", 48);
+  make_data(folder / "valid.h5", 6);
+  engine::RunConfig config = config_in(folder.path(), "mlp");
+  config.train.clip_norm.reset();
+  config.optimizer = {.kind = engine::OptimizerKind::sgd, .lr = 1e30};
+  QuietObserver observer;
+  const std::string error =
+      tests::error_of(io::ErrorKind::numeric, [&] { train(config, 2, 1, observer); });
+  CAPTURE(error);
+  REQUIRE(tests::contains(error, "in micro-batch"));
+  REQUIRE(tests::contains(error, "train.h5:/x row"));
+  config.train.on_nonfinite = engine::OnNonFinite::skip;
+  train(config, 2, 1, observer);
+  REQUIRE(observer.skipped > 5);
+}
+
+TEST_CASE("a run ends early when patience is used up") {
+  const tests::TemporaryFolder folder;
+  make_data(folder / "train.h5", 48);
+  make_data(folder / "valid.h5", 6);
+  engine::RunConfig config = config_in(folder.path(), "mlp");
+  config.train.evaluate_every = {1, engine::Span::Unit::steps};
+  config.objective.patience = 2;
+  config.objective.best = "valid.accuracy";
+  config.optimizer.lr = 1e-12;
+  QuietObserver observer;
+  const auto outcome = train(config, 2, 1, observer);
+  REQUIRE(outcome.early);
+  REQUIRE(outcome.step == 3);
+}
+
+TEST_CASE("what cannot be trained is refused before the first step") {
+  const tests::TemporaryFolder folder;
+  make_data(folder / "train.h5", 49);
+  make_data(folder / "valid.h5", 6);
+  engine::RunConfig config = config_in(folder.path(), "convnet");
+  QuietObserver observer;
+  const auto refuse = [&](io::ErrorKind kind) {
+    return tests::error_of(kind, [&] { train(config, 2, 1, observer); });
+  };
+  // 49 samples in micro-batches of 4 leave one of a single sample.
+  REQUIRE(tests::contains(refuse(io::ErrorKind::config), "micro-batch of one sample"));
+  config.data.drop_last = true;
+  config.model.options["hiden"] = 3;
+  REQUIRE(tests::contains(refuse(io::ErrorKind::config), "model.options.hiden"));
+  config.model.options.erase("hiden");
+  config.train.global_batch = 400;
+  REQUIRE(tests::contains(refuse(io::ErrorKind::config), "0 steps"));
+  REQUIRE_FALSE(std::filesystem::exists(config.run.dir));
+  config.train.global_batch = 24;
+  config.model.weights = (folder / "train.h5").string();
+  REQUIRE(tests::contains(refuse(io::ErrorKind::checkpoint), "looks like an HDF5 file"));
+}

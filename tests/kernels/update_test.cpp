@@ -1,0 +1,114 @@
+#include <hwy/targets.h>
+
+#include <cmath>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "kernels/adamw.hpp"
+#include "kernels/flush_to_zero.hpp"
+#include "kernels/sgd.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace hadal;
+
+namespace {
+
+struct Arrays {
+  std::vector<float> param, grad, first, second;
+  explicit Arrays(std::size_t count) : param(count), grad(count), first(count), second(count) {
+    std::mt19937 engine(5);
+    std::normal_distribution<float> normal(0, 1);
+    for (std::size_t i = 0; i < count; ++i) {
+      param[i] = normal(engine);
+      grad[i] = normal(engine);
+      first[i] = normal(engine);
+      second[i] = std::fabs(normal(engine));
+    }
+  }
+};
+
+template <class Body>
+void on_every_target(Body body) {
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    CAPTURE(hwy::TargetName(target));
+    body();
+    hwy::SetSupportedTargetsForTest(0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("sgd equals its definition on every instruction set") {
+  for (const bool nesterov : {false, true}) {
+    for (const float decay : {0.0f, 0.1f}) {
+      const kernels::SgdStep step{.lr = 0.03f,
+                                  .momentum = 0.9f,
+                                  .weight_decay = decay,
+                                  .grad_scale = 0.7f,
+                                  .nesterov = nesterov};
+      on_every_target([&] {
+        Arrays now(1003);
+        const Arrays before = now;
+        kernels::sgd(now.param, now.grad, now.first, step);
+        for (std::size_t i = 0; i < before.param.size(); ++i) {
+          float g = before.grad[i] * 0.7f;
+          if (decay != 0) g = std::fma(before.param[i], decay, g);
+          const float b = before.first[i] * 0.9f + g;
+          const float direction = nesterov ? std::fma(b, 0.9f, g) : b;
+          REQUIRE(now.first[i] == b);
+          REQUIRE(now.param[i] == std::fma(direction, -0.03f, before.param[i]));
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("sgd without momentum needs no buffer") {
+  Arrays now(50);
+  const Arrays before = now;
+  kernels::sgd(now.param, now.grad, {}, {.lr = 0.5f});
+  for (std::size_t i = 0; i < 50; ++i) {
+    REQUIRE(now.param[i] == std::fma(before.grad[i], -0.5f, before.param[i]));
+  }
+}
+
+TEST_CASE("adamw equals its definition on every instruction set") {
+  const kernels::AdamwStep step = kernels::adamw_step(
+      {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1}, 3, 0.5f);
+  REQUIRE(step.decay == Approx(1 - 1e-3));
+  REQUIRE(step.step_size == Approx(1e-2 / (1 - 0.9 * 0.9 * 0.9)));
+  on_every_target([&] {
+    Arrays now(777);
+    const Arrays before = now;
+    kernels::adamw(now.param, now.grad, now.first, now.second, step);
+    for (std::size_t i = 0; i < before.param.size(); ++i) {
+      const float g = before.grad[i] * 0.5f;
+      const float m = std::fma(g - before.first[i], step.one_minus_beta1, before.first[i]);
+      const float v = std::fma(g * g, step.one_minus_beta2, before.second[i] * step.beta2);
+      const float denominator = std::fma(std::sqrt(v), step.inverse_root, step.eps);
+      REQUIRE(now.first[i] == m);
+      REQUIRE(now.second[i] == v);
+      REQUIRE(now.param[i] ==
+              std::fma(m / denominator, -step.step_size, before.param[i] * step.decay));
+    }
+  });
+}
+
+TEST_CASE("a thread flushes denormals only after it was told to") {
+  bool before = true, after = false;
+  float product = 1;
+  std::thread([&] {
+    before = kernels::flushes_to_zero();
+    kernels::set_flush_to_zero();
+    after = kernels::flushes_to_zero();
+    volatile float tiny = 1e-30f;
+    product = tiny * tiny * 1e20f;
+    volatile float denormal = 1e-38f;
+    product = denormal * 0.1f;
+  }).join();
+  REQUIRE(after);
+  REQUIRE(product == 0.0f);
+  static_cast<void>(before);
+}

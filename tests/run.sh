@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# All tests: builds with warnings as errors, runs every label (unit, mpi, python), the unit tests again
+# under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz targets for a minute each
+# (HADAL_FUZZ_SECONDS changes that). Ends with ctest's summary.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/setup.sh
+source launch/digits.sh
+
+hadal_setup catch2 clang-format
+# The peers: PyTorch itself, torchvision, safetensors and h5py.
+make_venv
+if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, pytest' 2>/dev/null; then
+  say "bringing PyTorch and its peers into .deps/venv"
+  "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py numpy pytest
+fi
+
+say "formatting"
+git ls-files '*.hpp' '*.cpp' '*.h' | xargs clang-format --dry-run --Werror
+
+say "building"
+cmake --preset dev >/dev/null
+cmake --build --preset dev
+make_digits "$ROOT/build/dev/bin/hadal"
+
+say "unit tests under sanitizers"
+cmake --preset asan >/dev/null
+cmake --build --preset asan
+ctest --preset asan
+
+say "all tests"
+ctest --preset dev
