@@ -90,7 +90,8 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
       for (const auto& file : by_file) scans[members[m]].push_back(file[m]);
     }
   }
-  io::DataIndex index = io::build_index(fields, scans);
+  io::DataIndex index;
+  run_collectively(comm, "checking the data", [&] { index = io::build_index(fields, scans); });
   if (comm.rank() == 0) {
     for (const std::string& note : index.notes) io::log_once(io::LogLevel::info, note);
   }

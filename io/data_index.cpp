@@ -119,8 +119,8 @@ std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
       }
     }
   } catch (const std::exception& error) {
-    // One fault for the file, however many datasets were asked for.
-    found.front().fault = error.what();
+    // The index says a fault once, however many fields it hits.
+    for (ScannedDataset& scan : found) scan.fault = error.what();
   }
   return found;
 }

@@ -1,0 +1,67 @@
+"""Helpers to drive the program next to PyTorch. Both flush denormals to zero, on one thread."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import h5py
+import numpy
+import pytest
+import safetensors.torch
+import torch
+
+torch.set_flush_denormal(True)
+torch.set_num_threads(1)
+
+HADAL = os.environ["HADAL"]
+
+
+class Run:
+    """A run of the program in a folder of its own."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+
+    def data(self, x: numpy.ndarray, y: numpy.ndarray) -> None:
+        with h5py.File(self.folder / "train.h5", "w") as file:
+            file["x"] = x
+            file["y"] = y
+
+    def train(self, config: str) -> list[dict]:
+        """Trains and returns the metrics of every step."""
+        path = self.folder / "run.toml"
+        path.write_text(
+            '[run]\ndir = "run"\n[data]\ntrain = "train.h5"\nshuffle = "none"\n'
+            'inputs.x.path = "x"\ntargets.y.path = "y"\n' + config
+        )
+        done = subprocess.run([HADAL, "train", str(path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = (self.folder / "run" / "metrics.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if line["kind"] == "train"]
+
+    def order(self, steps: int) -> dict[tuple[int, int], list[int]]:
+        """(step, micro-batch), both from 0, to its samples."""
+        text = subprocess.run(
+            [HADAL, "plan", str(self.folder / "run.toml"), "--ranks", "1", "--order", str(steps)],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        found = {}
+        for line in text.splitlines():
+            if line.startswith("order: "):
+                head, ids = line[len("order: "):].split(":")
+                _, step, _, micro = head.split()
+                found[int(step) - 1, int(micro)] = [int(i) for i in ids.split()]
+        return found
+
+    def model(self) -> dict[str, torch.Tensor]:
+        return safetensors.torch.load_file(self.folder / "run" / "model" / "model.safetensors")
+
+    def start_from(self, module: torch.nn.Module) -> None:
+        state = {name: value.contiguous() for name, value in module.state_dict().items()}
+        safetensors.torch.save_file(state, self.folder / "start.safetensors")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
