@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "engine/checkpoint.hpp"
 #include "engine/comm/collectively.hpp"
 #include "io/log.hpp"
@@ -74,6 +76,25 @@ json run_identity(const RunConfig& config, const io::DataIndex& train_data,
           {"data", io::hash_text(train_data.fingerprint)},
           {"arithmetic", io::hash_text(fingerprint)},
           {"processor", processor_name()}};
+}
+
+void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fingerprint) {
+  const std::string mine =
+      fmt::format("{} ({} on {})", io::hash_text(fingerprint), processor_name(), comm.host());
+  const std::vector<std::string> all = all_gather_text(comm, mine);
+  const std::size_t hash_digits = io::hash_text(0).size();
+  const auto other = std::find_if(all.begin(), all.end(), [&](const std::string& theirs) {
+    return theirs.compare(0, hash_digits, all.front(), 0, hash_digits) != 0;
+  });
+  if (other == all.end()) return;
+  const std::string message = fmt::format(
+      "ranks compute other bits from the same numbers: rank 0 {}, rank {} {}; pin run.isa, or "
+      "use nodes of one kind, for results that do not depend on who computes what",
+      all.front(), other - all.begin(), *other);
+  if (config.run.on_processor_change == OnProcessorChange::stop) {
+    throw AgreedError(io::ErrorKind::launch, message);
+  }
+  if (comm.rank() == 0) io::log_warning(message);
 }
 
 fs::path resume(const RunConfig& config, const Place& place, Communicator& comm, Session& session,

@@ -15,6 +15,10 @@ namespace hadal::engine {
 nlohmann::json run_identity(const RunConfig& config, const io::DataIndex& train_data,
                             std::uint64_t fingerprint);
 
+// Collective. Warns, or throws a launch error where run.on_processor_change says stop, if two ranks
+// compute other bits: their hosts differ in processor, caches or libraries.
+void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fingerprint);
+
 // Collective. Opens the run's store (rank 0) and loads the newest valid checkpoint, or the one that
 // place.fork_from gives where the run is new. Throws a config error that lists every identity key
 // that differs with both values; a checkpoint error where none can be used. Returns the folder, or
@@ -24,8 +28,8 @@ std::filesystem::path resume(const RunConfig& config, const Place& place, Commun
                              std::optional<io::CheckpointStore>& store);
 
 // The plan of a run on `ranks` ranks. Throws a config error for everything that a run would refuse,
-// from the data's headers alone: a batch that does not divide, a model that does not fit the samples, a
-// micro-batch of one sample for a model with batch statistics.
+// from the data's headers alone: a batch that does not divide, a model that does not fit the
+// samples, a micro-batch of one sample for a model with batch statistics.
 TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks);
 
 // Throws a config error where model or objective cannot be built for the samples.

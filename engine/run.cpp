@@ -79,6 +79,7 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 
   // Model, arena, workers.
   Session session(config, place, comm, train_data);
+  compare_hosts(config, comm, session.fingerprint());
   TrainingState& state = session.state();
 
   // The state to start from.

@@ -36,6 +36,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
           .buffers = initial_buffers(model_->buffers()),
           .optimizer = Optimizer(config.optimizer, *layout_, comm.rank(), comm.size()),
           .progress = {}})) {
+  set_operator_threads(config.run.threads);
   run_collectively(comm, "building the model", [&] {
     std::vector<std::span<float>> values(model_->parameters().size());
     for (const ArenaEntry& entry : layout_->entries()) {

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 
 #include "io/error.hpp"
 #include "io/log.hpp"
+#include "launch/environment.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -85,6 +87,14 @@ engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
         fmt::format("run.threads = {}, but this rank may use {} cores ({}); give it more cores "
                     "or lower run.threads (part of the run's identity)",
                     threads, mine.size(), comm.host()));
+  }
+  const auto limit = environment_variable("OMP_THREAD_LIMIT");
+  if (limit && std::atoi(limit->c_str()) < threads) {
+    throw io::Error(
+        io::ErrorKind::launch,
+        fmt::format("OMP_THREAD_LIMIT={} allows fewer than run.threads = {} threads, on which "
+                    "operators would wait for ever; unset it",
+                    *limit, threads));
   }
   if (wished > fitting && comm.rank() == 0) {
     io::log_warning(

@@ -27,6 +27,8 @@ void install_signal_handlers() {
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGUSR1, SIGUSR2, SIGTERM}) sigaction(signal, &action, nullptr);
+  // A file size limit shows as a failed write with its errno, not as a death.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 engine::StopReason requested_stop() { return static_cast<engine::StopReason>(requested.load()); }

@@ -31,6 +31,12 @@ expect_exit 78 "at most 8 ranks" train 9 mlp.toml refused
 [ -z "$(ls refused/checkpoints 2>/dev/null)" ] || fail "a refused start made a checkpoint"
 grep -q '"state": "failed"' refused/status.json || fail "status.json does not say failed"
 
+# A save that the disk refuses: the checkpoints before it stay, nothing half-written does.
+limited() { (ulimit -f "$1" && shift && "$@"); }
+expect_exit 74 "cannot write" limited 20000 "$HADAL" train resnet18.toml --set "run.dir=\"$WORK/full\""
+[ -z "$(ls full/checkpoints)" ] || fail "left behind: $(ls full/checkpoints)"
+grep -q '"reason": "storage"' full/status.json || fail "status.json does not name the cause"
+
 # The command line itself, and a folder that nobody can write.
 expect_exit 64 "" "$HADAL" train
 expect_exit 64 "" "$HADAL" nonsense

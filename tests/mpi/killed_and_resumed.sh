@@ -10,7 +10,7 @@ sed -e 's/steps = 60/steps = 4000/' -e 's/every = "10st"/every = "40st"/' -e 's/
 train 2 long.toml reference >log.txt 2>&1 || { cat log.txt; fail reference; }
 expected="$(model_hash reference)"
 
-kills=0
+kills=0 resumed=0
 while [ "$kills" -lt 30 ]; do
   ranks=$((RANDOM % 4 + 1))
   train "$ranks" long.toml killed >log.txt 2>&1 &
@@ -21,6 +21,7 @@ while [ "$kills" -lt 30 ]; do
   pkill -KILL -f "$HADAL train long.toml.*$WORK/killed" || true
   wait "$launcher" 2>/dev/null || true
   kills=$((kills + 1))
+  if grep -q "resuming at step" log.txt; then resumed=$((resumed + 1)); fi
   # A run that got through is begun anew.
   if [ -e killed/status.json ] && grep -q '"state": "done"' killed/status.json; then
     [ "$(model_hash killed)" = "$expected" ] || fail "other bits after $kills kills"
@@ -43,4 +44,5 @@ wait "$launcher" 2>/dev/null || true
 train 3 resnet18.toml r18-cut >log.txt 2>&1 || { cat log.txt; fail "resume on three"; }
 grep -q "resuming at step" log.txt || fail "did not resume"
 [ "$(model_hash r18-cut)" = "$(model_hash r18-reference)" ] || fail "resnet18: other bits"
-echo "$kills kills, the same bits: $expected"
+[ "$resumed" -ge 10 ] || fail "only $resumed of the starts resumed: the kills came too early"
+echo "$kills kills, $resumed resumed starts, the same bits: $expected"
