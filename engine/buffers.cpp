@@ -29,7 +29,7 @@ void put(std::string& out, const std::vector<T>& values) {
 
 template <class T>
 const char* get(const char* from, std::vector<T>& values) {
-  std::memcpy(values.data(), from, values.size() * sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), from, values.size() * sizeof(T));
   return from + values.size() * sizeof(T);
 }
 

@@ -26,9 +26,7 @@ std::string packed(const std::map<kernels::TreeNode, Sums>& nodes) {
     flat.push_back(static_cast<double>(node.index));
     flat.insert(flat.end(), sums.begin(), sums.end());
   }
-  std::string bytes(flat.size() * sizeof(double), '\0');
-  std::memcpy(bytes.data(), flat.data(), bytes.size());
-  return bytes;
+  return {reinterpret_cast<const char*>(flat.data()), flat.size() * sizeof(double)};
 }
 
 }  // namespace
@@ -87,7 +85,7 @@ EvaluationResult Evaluator::run(const BufferValues& buffers) {
   const std::size_t stride = objective_.sum_count() + 3;
   for (const std::string& bytes : all_gather_text(comm_, packed(fold.take()))) {
     std::vector<double> flat(bytes.size() / sizeof(double));
-    std::memcpy(flat.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(flat.data(), bytes.data(), bytes.size());
     for (std::size_t at = 0; at < flat.size(); at += stride) {
       const kernels::TreeNode node{static_cast<int>(flat[at]),
                                    static_cast<std::int64_t>(flat[at + 1])};

@@ -121,7 +121,7 @@ auto visit(DType dtype, Visitor visitor) {
 std::optional<ConversionFault> convert(std::span<const std::byte> from, DType from_dtype,
                                        std::span<std::byte> to, DType to_dtype) {
   if (from_dtype == to_dtype) {
-    std::memcpy(to.data(), from.data(), from.size());
+    if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
     return std::nullopt;
   }
   return visit(from_dtype, [&](auto stored) -> std::optional<ConversionFault> {

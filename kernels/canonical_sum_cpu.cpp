@@ -12,42 +12,31 @@
 HWY_BEFORE_NAMESPACE();
 namespace hadal::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
 
-// The tail runs through the same vector code, so that a value never depends on where a span was
-// cut.
+// The tail goes element by element through the same operations: elements are independent, so a
+// value never depends on where a span was cut. (Masked loads read past the end on targets without
+// masks.)
 template <class Body>
 HWY_INLINE void for_each_vector(std::size_t count, Body body) {
-  const D d;
+  const hn::ScalableTag<float> d;
+  const hn::CappedTag<float, 1> one;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(d, i, lanes);
-  if (i < count) body(d, i, count - i);
-}
-
-HWY_INLINE hn::Vec<D> load(D d, const float* p, std::size_t count) {
-  return count == hn::Lanes(d) ? hn::LoadU(d, p) : hn::MaskedLoad(hn::FirstN(d, count), d, p);
-}
-
-HWY_INLINE void store(hn::Vec<D> v, D d, float* p, std::size_t count) {
-  if (count == hn::Lanes(d)) {
-    hn::StoreU(v, d, p);
-  } else {
-    hn::BlendedStore(v, hn::FirstN(d, count), d, p);
-  }
+  for (; i + lanes <= count; i += lanes) body(d, i);
+  for (; i < count; ++i) body(one, i);
 }
 
 void AddInto(float* sum, const float* addend, std::size_t count) {
-  for_each_vector(count, [&](D d, std::size_t i, std::size_t n) {
-    store(hn::Add(load(d, sum + i, n), load(d, addend + i, n)), d, sum + i, n);
+  for_each_vector(count, [&](auto d, std::size_t i) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, sum + i), hn::LoadU(d, addend + i)), d, sum + i);
   });
 }
 
 void AddScaled(float* sum, float factor, const float* addend, std::size_t count) {
-  for_each_vector(count, [&](D d, std::size_t i, std::size_t n) {
+  for_each_vector(count, [&](auto d, std::size_t i) HWY_ATTR {
     const auto scaled =
-        fused_multiply_add(d, load(d, addend + i, n), hn::Set(d, factor), load(d, sum + i, n));
-    store(scaled, d, sum + i, n);
+        fused_multiply_add(d, hn::LoadU(d, addend + i), hn::Set(d, factor), hn::LoadU(d, sum + i));
+    hn::StoreU(scaled, d, sum + i);
   });
 }
 

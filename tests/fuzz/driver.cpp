@@ -29,6 +29,8 @@ class Mutator {
  private:
   std::size_t below(std::size_t limit) { return limit == 0 ? 0 : random_() % limit; }
 
+  std::string tail(const std::string& text) { return text.substr(below(text.size() + 1)); }
+
   void mutate(std::string& text) {
     static const std::vector<std::string> kExtremes{"0",
                                                     "-1",
@@ -71,7 +73,7 @@ class Mutator {
         text.resize(at);
         break;
       default:
-        text += corpus_[below(corpus_.size())].substr(at);
+        text += tail(corpus_[below(corpus_.size())]);
     }
   }
 
