@@ -12,8 +12,8 @@
 
 namespace hadal::engine {
 
-// An error that every rank has thrown at the same point: they can still end together. Any other error
-// belongs to one rank, and the others may be waiting for it.
+// An error that every rank has thrown at the same point: they can still end together. Any other
+// error belongs to one rank, and the others may be waiting for it.
 class AgreedError : public io::Error {
  public:
   using io::Error::Error;
