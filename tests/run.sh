@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 source launch/digits.sh
 
-hadal_setup catch2 clang-format
+hadal_setup catch2 clang-format procps
 # The peers: PyTorch itself, torchvision, safetensors and h5py.
 make_venv
 if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, pytest' 2>/dev/null; then
