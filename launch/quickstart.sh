@@ -24,8 +24,9 @@ if [ ! -e "$RUN/status.json" ]; then
   until grep -q '"kind":"valid"' "$RUN/metrics.jsonl" 2>/dev/null || ! kill -0 "$launcher" 2>/dev/null; do
     sleep 0.1
   done
-  kill -USR1 "$launcher" 2>/dev/null || true
+  touch "$RUN/STOP"
   wait "$launcher" || [ $? = 75 ]
+  rm "$RUN/STOP"
 fi
 
 say "the same command again goes on where it stopped"
