@@ -24,7 +24,7 @@ cmake --build --preset dev
 make_digits "$ROOT/build/dev/bin/hadal"
 
 say "unit tests under sanitizers"
-cmake --preset asan >/dev/null
+cmake --preset asan -DHADAL_FUZZ_SECONDS="${HADAL_FUZZ_SECONDS:-60}" >/dev/null
 cmake --build --preset asan
 ctest --preset asan
 
