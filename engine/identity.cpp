@@ -137,20 +137,17 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
   return folder;
 }
 
-void check_model(const RunConfig& config, const io::DataIndex& data) {
+std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data) {
   static_cast<void>(Objective(config.objective));
-  static_cast<void>(
-      build_model(config.model, data.fields.front().sample_shape, output_count(config, data)));
+  return build_model(config.model, data.fields.front().sample_shape, output_count(config, data));
 }
 
 TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks) {
-  check_model(config, train_data);
+  const std::unique_ptr<Model> model = check_model(config, train_data);
   const io::SampleOrder order(order_options(config, train_data));
   const TrainingPlan plan =
       plan_training(config.train, train_data.samples, order.steps_per_epoch(), ranks);
-  check_smallest_batch(config, train_data,
-                       *build_model(config.model, train_data.fields.front().sample_shape,
-                                    output_count(config, train_data)));
+  check_smallest_batch(config, train_data, *model);
   return plan;
 }
 

@@ -32,7 +32,8 @@ std::filesystem::path resume(const RunConfig& config, const Place& place, Commun
 // samples, a micro-batch of one sample for a model with batch statistics.
 TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks);
 
-// Throws a config error where model or objective cannot be built for the samples.
-void check_model(const RunConfig& config, const io::DataIndex& data);
+// The model of the run. Throws a config error where it or the objective cannot be built for the
+// samples.
+std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data);
 
 }  // namespace hadal::engine

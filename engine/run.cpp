@@ -164,7 +164,8 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const fs::path& weights) {
   const io::DataIndex data = open_dataset(comm, config.data, split);
-  run_collectively(comm, "checking the config", [&] { check_model(config, data); });
+  run_collectively(comm, "checking the config",
+                   [&] { static_cast<void>(check_model(config, data)); });
   Session session(config, place, comm, data);
   TrainingState& state = session.state();
   fs::path path = weights.empty() ? config.run.dir / "model" / "model.safetensors" : weights;

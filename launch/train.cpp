@@ -61,17 +61,17 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
   LoadedConfig config;
   std::optional<RunFolder> folder;
   engine::Place place;
+  std::filesystem::path fork_from;
   engine::run_collectively(comm, "reading the config", [&] {
     config = load_config(arguments.config.config, arguments.config.settings);
     if (!arguments.fork.empty()) {
-      place.fork_from = config.run.run.dir;
+      fork_from = config.run.run.dir;
       config.run.run.dir = std::filesystem::absolute(arguments.fork).lexically_normal();
     }
     pin_isa(config.run.run.isa);
   });
   const std::string hosts = describe_hosts(comm);
   engine::run_collectively(comm, "looking at the host", [&] {
-    const std::filesystem::path fork_from = place.fork_from;
     place = find_place(comm, config.run.run.workers, config.run.run.threads);
     place.fork_from = fork_from;
   });
