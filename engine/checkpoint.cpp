@@ -159,6 +159,30 @@ fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const M
   return folder;
 }
 
+bool load_fork(Communicator& comm, const fs::path& folder, const json& run, const Model& model,
+               const ArenaLayout& layout, TrainingState& state) {
+  bool same = false;
+  run_collectively(comm, "looking at the fork's optimizer", [&] {
+    const auto header = io::read_safetensors_header(folder / "optimizer.safetensors");
+    const auto wanted = state_entries(layout, state.optimizer);
+    same = header.tensors.size() == wanted.size() &&
+           std::all_of(wanted.begin(), wanted.end(), [&](const io::TensorEntry& entry) {
+             return header.find(entry.name) != nullptr;
+           });
+  });
+  if (same) {
+    load_checkpoint(comm, folder, run, model, layout, state);
+  } else {
+    run_collectively(comm, "reading a checkpoint", [&] {
+      read_model(folder / "model.safetensors", /*strict=*/true, model, layout,
+                 state.parameters.span(), state.buffers);
+    });
+  }
+  // Its schedule, order and best start anew; AdamW's bias correction follows its states.
+  state.progress = {.updates = same ? state.progress.updates : 0};
+  return same;
+}
+
 void load_checkpoint(Communicator& comm, const fs::path& folder, const json& run,
                      const Model& model, const ArenaLayout& layout, TrainingState& state) {
   run_collectively(comm, "reading a checkpoint", [&] {

@@ -24,4 +24,10 @@ void load_checkpoint(Communicator& comm, const std::filesystem::path& folder,
                      const nlohmann::json& run, const Model& model, const ArenaLayout& layout,
                      TrainingState& state);
 
+// Collective. A new run's first state from another run's checkpoint: its weights and buffers and,
+// where the optimizer keeps the same states, those and the number of updates; else the optimizer
+// starts anew. Returns whether the optimizer's states were taken.
+bool load_fork(Communicator& comm, const std::filesystem::path& folder, const nlohmann::json& run,
+               const Model& model, const ArenaLayout& layout, TrainingState& state);
+
 }  // namespace hadal::engine

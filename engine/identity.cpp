@@ -103,6 +103,7 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
   run_collectively(comm, "looking for a checkpoint", [&] {
     if (comm.rank() != 0) return;
     store.emplace(config.run.dir / "checkpoints");
+    store->remove_leftovers();
     std::vector<std::string> passed;
     auto checkpoint = store->newest_valid(passed);
     if (!checkpoint && !place.fork_from.empty()) {
@@ -124,13 +125,17 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
   const fs::path folder = found["folder"].get<std::string>();
   if (folder.empty()) return folder;
   TrainingState& state = session.state();
-  load_checkpoint(comm, folder, found["run"], session.model(), session.layout(), state);
   if (found["fork"].get<bool>()) {
-    // A new run on old weights: its schedule, order and best start anew, the optimizer's memory
-    // stays.
-    state.progress = {.updates = state.progress.updates};
+    const bool kept =
+        load_fork(comm, folder, found["run"], session.model(), session.layout(), state);
+    if (comm.rank() == 0) {
+      io::log_info(fmt::format("a new run from the weights{} of {}{}",
+                               kept ? " and the optimizer's state" : "", folder.string(),
+                               kept ? "" : "; the optimizer keeps other states and starts anew"));
+    }
     return {};
   }
+  load_checkpoint(comm, folder, found["run"], session.model(), session.layout(), state);
   if (comm.rank() == 0) {
     io::log_info(fmt::format("resuming at step {} from {}", state.progress.step, folder.string()));
   }

@@ -122,8 +122,6 @@ Objective::Objective(const ObjectiveOptions& options) : options_(options), metri
   }
 }
 
-bool Objective::weight_needs_data() const { return options_.loss == LossKind::cross_entropy; }
-
 double Objective::weight(const io::Batch& batch) const {
   if (options_.loss != LossKind::cross_entropy) return static_cast<double>(batch.count());
   const io::FieldBatch& labels = batch.targets.front();

@@ -29,9 +29,6 @@ class Objective {
   // are not ignored, each with its class's weight.
   double weight(const io::Batch& batch) const;
 
-  // True where weight() depends on the data and not on the number of samples alone.
-  bool weight_needs_data() const;
-
   // ATen's mean loss of a micro-batch: a scalar with gradient. outputs[0] is [count, …]; targets[0]
   // [count, …] class indices or values.
   at::Tensor loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) const;

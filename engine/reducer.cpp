@@ -21,14 +21,17 @@ Reducer::Reducer(Communicator& comm, const ArenaLayout& layout, std::vector<Shar
 AlignedBuffer Reducer::reduce(GradientNodes nodes, const Leaves& leaves, GradientPool& pool) {
   if (comm_.size() == 1) return std::move(nodes.begin()->second);
   AlignedBuffer result = pool.take();
+  std::vector<std::vector<kernels::TreeNode>> rank_nodes;
+  for (const Share share : shares_) rank_nodes.push_back(leaves.nodes(share));
   for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
-    reduce_bucket(b, nodes, leaves, result.span());
+    reduce_bucket(b, nodes, leaves, rank_nodes, result.span());
   }
   for (auto& [node, buffer] : nodes) pool.give_back(std::move(buffer));
   return result;
 }
 
 void Reducer::reduce_bucket(std::size_t bucket, GradientNodes& nodes, const Leaves& leaves,
+                            const std::vector<std::vector<kernels::TreeNode>>& rank_nodes,
                             std::span<float> result) {
   const int ranks = comm_.size();
   const ArenaSlice mine = layout_.slice(bucket, comm_.rank(), ranks);
@@ -37,7 +40,7 @@ void Reducer::reduce_bucket(std::size_t bucket, GradientNodes& nodes, const Leav
   std::vector<std::pair<kernels::TreeNode, std::span<float>>> pieces;
   std::size_t foreign = 0;
   for (int r = 0; r < ranks; ++r) {
-    if (r != comm_.rank()) foreign += leaves.nodes(shares_[static_cast<std::size_t>(r)]).size();
+    if (r != comm_.rank()) foreign += rank_nodes[static_cast<std::size_t>(r)].size();
   }
   AlignedBuffer received(static_cast<std::int64_t>(foreign) * mine.count());
   std::int64_t used = 0;
@@ -52,7 +55,7 @@ void Reducer::reduce_bucket(std::size_t bucket, GradientNodes& nodes, const Leav
         out.push_back({r, std::as_bytes(cut(buffer.span(), theirs))});
       }
     }
-    for (const kernels::TreeNode node : leaves.nodes(shares_[static_cast<std::size_t>(r)])) {
+    for (const kernels::TreeNode node : rank_nodes[static_cast<std::size_t>(r)]) {
       if (mine.count() == 0) continue;
       const std::span<float> place = received.subspan(used, used + mine.count());
       used += mine.count();

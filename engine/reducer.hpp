@@ -28,7 +28,9 @@ class Reducer {
   double take_wait_seconds();
 
  private:
+  // `rank_nodes[r]`: the nodes that rank r ends with.
   void reduce_bucket(std::size_t bucket, GradientNodes& nodes, const Leaves& leaves,
+                     const std::vector<std::vector<kernels::TreeNode>>& rank_nodes,
                      std::span<float> result);
 
   Communicator& comm_;

@@ -57,7 +57,7 @@ void Session::start_workers(const RunConfig& config, const Place& place,
   const auto make = [this] {
     return std::make_unique<Worker>(*model_, *layout_, objective_, state_->parameters.span());
   };
-  pool_ = std::make_unique<WorkerPool>(1, config.run.threads, make);
+  pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
   fingerprint_ =
       hadal::engine::fingerprint(*pool_, *layout_, data, config.train.micro_batch, state_->buffers);
   int workers = place.workers;
@@ -75,7 +75,7 @@ void Session::start_workers(const RunConfig& config, const Place& place,
       workers = fitting;
     }
   }
-  if (workers > 1) pool_ = std::make_unique<WorkerPool>(workers, config.run.threads, make);
+  pool_->grow(workers);
 }
 
 }  // namespace hadal::engine

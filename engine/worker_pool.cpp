@@ -13,10 +13,15 @@ void set_operator_threads(int threads) {
   at::parallel_for(0, threads, 1, [](std::int64_t, std::int64_t) { kernels::set_flush_to_zero(); });
 }
 
-WorkerPool::WorkerPool(int workers, int threads, const Make& make) {
-  for (int i = 0; i < workers; ++i) workers_.push_back(make());
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    threads_.emplace_back([this, &worker, threads] { work(*worker, threads); });
+WorkerPool::WorkerPool(int threads, Make make)
+    : operator_threads_(threads), make_(std::move(make)) {
+  grow(1);
+}
+
+void WorkerPool::grow(int workers) {
+  while (size() < workers) {
+    workers_.push_back(make_());
+    threads_.emplace_back([this, worker = workers_.back().get()] { work(*worker); });
   }
 }
 
@@ -29,8 +34,8 @@ WorkerPool::~WorkerPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void WorkerPool::work(Worker& worker, int operator_threads) {
-  set_operator_threads(operator_threads);
+void WorkerPool::work(Worker& worker) {
+  set_operator_threads(operator_threads_);
   std::unique_lock lock(mutex_);
   for (;;) {
     start_.wait(lock, [this] { return stop_ || next_ < end_; });

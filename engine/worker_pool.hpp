@@ -20,11 +20,14 @@ class WorkerPool {
   using Make = std::function<std::unique_ptr<Worker>()>;
   using Body = std::function<void(Worker&, std::int64_t item)>;
 
-  // `threads` cores for the operators of each worker.
-  WorkerPool(int workers, int threads, const Make& make);
+  // One worker, with `threads` cores for the operators of each.
+  WorkerPool(int threads, Make make);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Adds workers until there are `workers`. Not while run() is at work.
+  void grow(int workers);
 
   // Calls body for every item of [begin, end) and waits. The failure of the lowest item is
   // rethrown.
@@ -33,8 +36,10 @@ class WorkerPool {
   int size() const { return static_cast<int>(threads_.size()); }
 
  private:
-  void work(Worker& worker, int operator_threads);
+  void work(Worker& worker);
 
+  int operator_threads_;
+  Make make_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;

@@ -99,8 +99,7 @@ StoredCheckpoint open_checkpoint(const fs::path& folder) {
   return checkpoint;
 }
 
-CheckpointStore::CheckpointStore(fs::path folder) : folder_(std::move(folder)) {
-  create_folders(folder_);
+void CheckpointStore::remove_leftovers() noexcept {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     const std::string name = entry.path().filename().string();
@@ -154,7 +153,7 @@ std::optional<StoredCheckpoint> CheckpointStore::newest_valid(
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (!step_of(name))
+    if (!step_of(name) && !name.ends_with(".partial"))
       passed.push_back(fmt::format("{} is not a checkpoint of this program", name));
   }
   std::reverse(candidates.begin(), candidates.end());

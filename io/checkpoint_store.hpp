@@ -27,8 +27,11 @@ struct StoredCheckpoint {
 
 class CheckpointStore {
  public:
-  // Creates the folder where it is missing and removes what a killed save left (`*.partial`).
-  explicit CheckpointStore(std::filesystem::path folder);
+  // Touches nothing: another run's store may be read while that run saves.
+  explicit CheckpointStore(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  // Removes what a killed save left (`*.partial`). For the run that owns the store.
+  void remove_leftovers() noexcept;
 
   // An empty folder to write the files of `step` into.
   std::filesystem::path begin(std::int64_t step);

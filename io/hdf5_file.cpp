@@ -5,14 +5,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <map>
-#include <optional>
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_handle.hpp"
+#include "io/hdf5_layout.hpp"
+#include "io/hdf5_type.hpp"
 #include "io/nearest.hpp"
 
 namespace hadal::io {
@@ -78,104 +78,6 @@ std::string reason_not_opened(const std::filesystem::path& path, const std::stri
   return fmt::format("{} cannot be opened: {}", path.string(), library);
 }
 
-struct FilterName {
-  H5Z_filter_t id;
-  const char* name;
-};
-constexpr std::array kFilters = {
-    FilterName{1, "deflate"},  FilterName{2, "shuffle"},        FilterName{3, "fletcher32"},
-    FilterName{4, "szip"},     FilterName{5, "nbit"},           FilterName{6, "scaleoffset"},
-    FilterName{307, "bzip2"},  FilterName{32000, "lzf"},        FilterName{32001, "blosc"},
-    FilterName{32004, "lz4"},  FilterName{32008, "bitshuffle"}, FilterName{32013, "zfp"},
-    FilterName{32015, "zstd"}, FilterName{32026, "blosc2"},
-};
-
-std::string filter_name(H5Z_filter_t id) {
-  for (const FilterName& filter : kFilters) {
-    if (filter.id == id) return filter.name;
-  }
-  return fmt::format("filter {}", id);
-}
-
-std::optional<DType> integer_type(std::size_t size, bool is_signed) {
-  switch (size) {
-    case 1:
-      return is_signed ? DType::i8 : DType::u8;
-    case 2:
-      return is_signed ? DType::i16 : DType::u16;
-    case 4:
-      return is_signed ? DType::i32 : DType::u32;
-    case 8:
-      return is_signed ? DType::i64 : DType::u64;
-    default:
-      return std::nullopt;
-  }
-}
-
-std::optional<DType> floating_type(hid_t type) {
-  std::size_t sign = 0, exponent = 0, exponent_bits = 0, mantissa = 0, mantissa_bits = 0;
-  if (H5Tget_fields(type, &sign, &exponent, &exponent_bits, &mantissa, &mantissa_bits) < 0) {
-    return std::nullopt;
-  }
-  const std::size_t size = H5Tget_size(type);
-  if (size == 2 && exponent_bits == 5 && mantissa_bits == 10) return DType::f16;
-  if (size == 2 && exponent_bits == 8 && mantissa_bits == 7) return DType::bf16;
-  if (size == 4 && exponent_bits == 8 && mantissa_bits == 23) return DType::f32;
-  if (size == 8 && exponent_bits == 11 && mantissa_bits == 52) return DType::f64;
-  return std::nullopt;
-}
-
-// The number type of a dataset, or nothing where it is no plain number. h5py stores bool as an
-// enumeration {FALSE = 0, TRUE = 1} over int8.
-std::optional<DType> number_type(hid_t type) {
-  switch (H5Tget_class(type)) {
-    case H5T_INTEGER:
-      if (H5Tget_precision(type) != 8 * H5Tget_size(type)) return std::nullopt;
-      return integer_type(H5Tget_size(type), H5Tget_sign(type) != H5T_SGN_NONE);
-    case H5T_FLOAT:
-      return floating_type(type);
-    case H5T_ENUM: {
-      const UniqueType base(H5Tget_super(type));
-      return H5Tget_nmembers(type) == 2 && H5Tget_size(base.get()) == 1
-                 ? std::optional(DType::boolean)
-                 : std::nullopt;
-    }
-    default:
-      return std::nullopt;
-  }
-}
-
-std::string type_name(hid_t type) {
-  switch (H5Tget_class(type)) {
-    case H5T_STRING:
-      return "a string";
-    case H5T_COMPOUND:
-      return "a compound";
-    case H5T_VLEN:
-      return "of variable length";
-    case H5T_ENUM:
-      return "an enumeration";
-    case H5T_ARRAY:
-      return "an array type";
-    case H5T_REFERENCE:
-      return "a reference";
-    case H5T_BITFIELD:
-      return "a bit field";
-    case H5T_OPAQUE:
-      return "opaque";
-    default:
-      return fmt::format("a number of {} bytes in an unusual format", H5Tget_size(type));
-  }
-}
-
-// The type in memory: the file's own number with this machine's byte order.
-UniqueType memory_type(hid_t file_type) {
-  const bool is_enum = H5Tget_class(file_type) == H5T_ENUM;
-  UniqueType type(H5Tcopy(file_type));
-  if (!is_enum && H5Tget_size(type.get()) > 1) H5Tset_order(type.get(), H5T_ORDER_LE);
-  return type;
-}
-
 Shape extents(hid_t space) {
   const int rank = H5Sget_simple_extent_ndims(space);
   std::vector<hsize_t> dims(static_cast<std::size_t>(std::max(rank, 0)));
@@ -206,109 +108,6 @@ struct Hdf5File::Impl {
     if (!handle)
       throw data_error(fmt::format("{} cannot be opened: {}", where(name), library_reason()));
     return opened.emplace(name, std::move(handle)).first->second.get();
-  }
-
-  void check_filters(hid_t properties, StoredDataset& stored) {
-    const int count = H5Pget_nfilters(properties);
-    for (int i = 0; i < count; ++i) {
-      unsigned flags = 0, config = 0;
-      std::size_t values = 0;
-      const H5Z_filter_t id = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values,
-                                             nullptr, 0, nullptr, &config);
-      stored.filters.push_back(filter_name(id));
-      if (H5Zfilter_avail(id) > 0) continue;
-      throw data_error(fmt::format(
-          "{} is compressed with {} (filter {}), which is not installed here; install its HDF5 "
-          "plugin and set HDF5_PLUGIN_PATH, or repack the file",
-          where(stored.path), stored.filters.back(), id));
-    }
-  }
-
-  // A chunk that was never written reads as the fill value. The library's own space status says
-  // "partly allocated" for every compressed dataset, so chunks are counted.
-  void check_chunks(hid_t handle, hid_t space, const std::vector<hsize_t>& chunk,
-                    const StoredDataset& stored) {
-    std::int64_t expected = 1;
-    std::vector<std::int64_t> grid(chunk.size());
-    for (std::size_t d = 0; d < chunk.size(); ++d) {
-      const auto extent = static_cast<std::int64_t>(chunk[d]);
-      grid[d] = (stored.shape[d] + extent - 1) / extent;
-      expected *= grid[d];
-    }
-    hsize_t present = 0;
-    if (H5Dget_num_chunks(handle, space, &present) < 0 ||
-        static_cast<std::int64_t>(present) == expected) {
-      return;
-    }
-    std::vector<hsize_t> offset(chunk.size());
-    for (std::int64_t n = 0; n < expected; ++n) {
-      std::int64_t rest = n;
-      for (std::size_t d = chunk.size(); d-- > 0;) {
-        offset[d] = static_cast<hsize_t>(rest % grid[d]) * chunk[d];
-        rest /= grid[d];
-      }
-      hsize_t bytes = 0;
-      if (H5Dget_chunk_storage_size(handle, offset.data(), &bytes) < 0 || bytes == 0) break;
-    }
-    throw data_error(
-        fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap is at row "
-                    "{} (its producer "
-                    "probably died); write it again",
-                    where(stored.path), present, expected, offset[0]));
-  }
-
-  void check_virtual(hid_t properties, const StoredDataset& stored) {
-    std::size_t count = 0;
-    H5Pget_virtual_count(properties, &count);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto text = [&](auto get) {
-        const ssize_t length = get(properties, i, nullptr, 0);
-        std::string name(static_cast<std::size_t>(std::max<ssize_t>(length, 0)), '\0');
-        if (length > 0) get(properties, i, name.data(), name.size() + 1);
-        return name;
-      };
-      const std::string source = text(H5Pget_virtual_filename);
-      const std::string source_dataset = text(H5Pget_virtual_dsetname);
-      if (source == ".") continue;
-      const std::filesystem::path place = std::filesystem::path(source).is_absolute()
-                                              ? std::filesystem::path(source)
-                                              : path.parent_path() / source;
-      std::string why;
-      try {
-        const Hdf5File file_of_source(place);
-        static_cast<void>(file_of_source.describe(source_dataset));
-      } catch (const Error& error) {
-        why = error.what();
-      }
-      if (why.empty()) continue;
-      throw data_error(fmt::format("{} is a virtual dataset with an unusable source: {}",
-                                   where(stored.path), why));
-    }
-  }
-
-  void check_layout(hid_t handle, hid_t space, StoredDataset& stored) {
-    const UniqueProperties properties(H5Dget_create_plist(handle));
-    check_filters(properties.get(), stored);
-    switch (H5Pget_layout(properties.get())) {
-      case H5D_CHUNKED: {
-        std::vector<hsize_t> chunk(stored.shape.size());
-        H5Pget_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data());
-        stored.chunk_rows = static_cast<std::int64_t>(chunk[0]);
-        if (stored.rows() > 0) check_chunks(handle, space, chunk, stored);
-        return;
-      }
-      case H5D_CONTIGUOUS:
-        if (element_count(stored.shape) > 0 && H5Pget_external_count(properties.get()) == 0 &&
-            H5Dget_offset(handle) == HADDR_UNDEF) {
-          throw data_error(fmt::format("{} was created but never written", where(stored.path)));
-        }
-        return;
-      case H5D_VIRTUAL:
-        check_virtual(properties.get(), stored);
-        return;
-      default:
-        return;
-    }
   }
 };
 
@@ -393,7 +192,7 @@ StoredDataset Hdf5File::describe(const std::string& dataset) const {
       H5Tget_class(type.get()) != H5T_ENUM && H5Tget_order(type.get()) == H5T_ORDER_BE;
   stored.shape = extents(space.get());
   stored.stored_bytes = static_cast<std::int64_t>(H5Dget_storage_size(handle));
-  impl_->check_layout(handle, space.get(), stored);
+  describe_layout(impl_->path, handle, space.get(), stored);
   return stored;
 }
 

@@ -81,18 +81,34 @@ engine::RunConfig config_in(const std::filesystem::path& folder, const std::stri
   return config;
 }
 
-engine::TrainOutcome train(const engine::RunConfig& config, int ranks, int workers,
+engine::TrainOutcome train(const engine::RunConfig& config, int ranks, engine::Place place,
                            QuietObserver& shown, std::int64_t stop_at = -1) {
   engine::TrainOutcome outcome;
   engine::run_ranks_as_threads(ranks, [&](engine::Communicator& comm) {
     QuietObserver own(stop_at);
-    const auto mine = engine::train(config, {.workers = workers}, comm, own);
+    const auto mine = engine::train(config, place, comm, own);
     if (comm.rank() != 0) return;
     outcome = mine;
     shown = own;
   });
   return outcome;
 }
+
+engine::TrainOutcome train(const engine::RunConfig& config, int ranks, int workers,
+                           QuietObserver& shown, std::int64_t stop_at = -1) {
+  return train(config, ranks, engine::Place{.workers = workers}, shown, stop_at);
+}
+
+// A folder with training and validation data, and the config of a run in it.
+struct Experiment {
+  explicit Experiment(std::int64_t rows, const std::string& kind = "mlp", bool bad_row = false)
+      : config(config_in(folder.path(), kind)) {
+    make_data(folder / "train.h5", rows, bad_row);
+    make_data(folder / "valid.h5", 6);
+  }
+  tests::TemporaryFolder folder;
+  engine::RunConfig config;
+};
 
 std::string model_of(const engine::RunConfig& config) {
   return io::read_file(config.run.dir / "model" / "model.safetensors");
@@ -139,22 +155,24 @@ TEST_CASE("ranks, workers and interruptions change no bit") {
 }
 
 TEST_CASE("a changed identity is refused with both values, a fork begins anew") {
-  const tests::TemporaryFolder folder;
-  make_data(folder / "train.h5", 48);
-  make_data(folder / "valid.h5", 6);
-  engine::RunConfig config = config_in(folder.path(), "mlp");
+  Experiment experiment(48);
+  auto& [folder, config] = experiment;
   QuietObserver observer;
   train(config, 1, 1, observer, 4);
   config.identity["seed"] = 6;
   const std::string error =
       tests::error_of(io::ErrorKind::config, [&] { train(config, 2, 1, observer); });
   REQUIRE(tests::contains(error, "seed: was 5, is 6"));
-  engine::Place place{.workers = 1, .fork_from = config.run.dir};
-  config.run.dir = folder / "fork";
-  const auto comm = engine::solo_communicator();
-  QuietObserver fresh;
-  const auto outcome = engine::train(config, place, *comm, fresh);
-  REQUIRE(outcome.step == 11);
+  // A fork of the same optimizer takes its states, another one begins with zeros.
+  const engine::Place place{.workers = 1, .fork_from = config.run.dir};
+  for (const auto kind : {engine::OptimizerKind::adamw, engine::OptimizerKind::sgd}) {
+    config.run.dir = folder / ("fork " + std::to_string(static_cast<int>(kind)));
+    config.optimizer.kind = kind;
+    config.optimizer.momentum = 0.9;
+    QuietObserver fresh;
+    REQUIRE(train(config, 2, place, fresh).step == 11);
+    REQUIRE(fresh.losses.size() == 11);
+  }
   // Other data under the same name is another run too.
   config = config_in(folder.path(), "mlp");
   make_data(folder / "train.h5", 49);
@@ -164,10 +182,8 @@ TEST_CASE("a changed identity is refused with both values, a fork begins anew") 
 }
 
 TEST_CASE("a bad sample stops all ranks with its place, or is left out on all") {
-  const tests::TemporaryFolder folder;
-  make_data(folder / "train.h5", 48, /*bad_row=*/true);
-  make_data(folder / "valid.h5", 6);
-  engine::RunConfig config = config_in(folder.path(), "mlp");
+  Experiment experiment(48, "mlp", /*bad_row=*/true);
+  auto& [folder, config] = experiment;
   QuietObserver one, three;
   const std::string error = tests::error_of(io::ErrorKind::data, [&] { train(config, 3, 1, one); });
   REQUIRE(tests::contains(error, "train.h5:/x row 7 holds nan"));
@@ -182,10 +198,8 @@ TEST_CASE("a bad sample stops all ranks with its place, or is left out on all") 
 }
 
 TEST_CASE("a step that is not finite stops with its samples, or is skipped by all") {
-  const tests::TemporaryFolder folder;
-  make_data(folder / "train.h5", 48);
-  make_data(folder / "valid.h5", 6);
-  engine::RunConfig config = config_in(folder.path(), "mlp");
+  Experiment experiment(48);
+  auto& [folder, config] = experiment;
   config.train.clip_norm.reset();
   config.optimizer = {.kind = engine::OptimizerKind::sgd, .lr = 1e30};
   QuietObserver observer;
@@ -200,10 +214,8 @@ TEST_CASE("a step that is not finite stops with its samples, or is skipped by al
 }
 
 TEST_CASE("a run ends early when patience is used up") {
-  const tests::TemporaryFolder folder;
-  make_data(folder / "train.h5", 48);
-  make_data(folder / "valid.h5", 6);
-  engine::RunConfig config = config_in(folder.path(), "mlp");
+  Experiment experiment(48);
+  auto& [folder, config] = experiment;
   config.train.evaluate_every = {1, engine::Span::Unit::steps};
   config.objective.patience = 2;
   config.objective.best = "valid.accuracy";
@@ -215,10 +227,8 @@ TEST_CASE("a run ends early when patience is used up") {
 }
 
 TEST_CASE("what cannot be trained is refused before the first step") {
-  const tests::TemporaryFolder folder;
-  make_data(folder / "train.h5", 49);
-  make_data(folder / "valid.h5", 6);
-  engine::RunConfig config = config_in(folder.path(), "convnet");
+  Experiment experiment(49, "convnet");
+  auto& [folder, config] = experiment;
   QuietObserver observer;
   const auto refuse = [&](io::ErrorKind kind) {
     return tests::error_of(kind, [&] { train(config, 2, 1, observer); });

@@ -1,6 +1,7 @@
 """Training against PyTorch's own: the same initial weights, the same samples, the losses compared."""
 
 import copy
+import functools
 
 import numpy
 import pytest
@@ -46,6 +47,24 @@ def config(model: str, steps: int, batch: int, micro: int, optimizer: str, rest:
     )
 
 
+def follow(run, module, peer, loss_of, x, y, metrics, micro_batches=1, exact=False, rel=None, clip=None):
+    """Repeats the program's steps with PyTorch and compares every loss (and norm, where clipped)."""
+    order = run.order(len(metrics))
+    for step, ours in enumerate(metrics):
+        ids = [i for micro in range(micro_batches) for i in order[step, micro]]
+        peer.zero_grad()
+        loss = loss_of(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
+        loss.backward()
+        if clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+            assert ours["grad_norm"] == pytest.approx(norm.item(), rel=rel), f"step {step + 1}"
+        peer.step()
+        if exact:
+            assert float32(ours["loss"]) == loss.item(), f"step {step + 1}"
+        else:
+            assert ours["loss"] == pytest.approx(loss.item(), rel=rel), f"step {step + 1}"
+
+
 def float32(value: float) -> float:
     return float(numpy.float32(value))
 
@@ -61,15 +80,7 @@ def test_sgd_with_one_micro_batch_gives_torchs_own_bits(run, name, decay, nester
     optimizer = SGD + f"weight_decay = {decay}\nno_decay = []\nnesterov = {str(nesterov).lower()}"
     metrics = run.train(config(model, STEPS, 16, 16, optimizer))
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=decay, nesterov=nesterov)
-    xs, ys = torch.from_numpy(x), torch.from_numpy(y)
-    order = run.order(STEPS)
-    for step in range(STEPS):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = functional.cross_entropy(module(xs[ids]), ys[ids])
-        loss.backward()
-        peer.step()
-        assert float32(metrics[step]["loss"]) == loss.item(), f"step {step + 1}"
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, exact=True)
     for key, value in module.state_dict().items():
         assert torch.equal(run.model()[key], value), key
 
@@ -127,15 +138,7 @@ def test_adamw_follows_torchs(run, name):
     optimizer = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01\nno_decay = []'
     metrics = run.train(config(model, 20, 16, 16, optimizer))
     peer = torch.optim.AdamW(module.parameters(), lr=1e-4, weight_decay=0.01)
-    xs, ys = torch.from_numpy(x), torch.from_numpy(y)
-    order = run.order(20)
-    for step in range(20):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = functional.cross_entropy(module(xs[ids]), ys[ids])
-        loss.backward()
-        peer.step()
-        assert metrics[step]["loss"] == pytest.approx(loss.item(), rel=1e-5), f"step {step + 1}"
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, rel=1e-5)
 
 
 LOSSES = {
@@ -162,14 +165,7 @@ def test_other_losses_follow_torchs(run, name, micro):
                f'[objective]\nloss = "{name}"\n{options}')
     )
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    order = run.order(20)
-    for step in range(20):
-        ids = [i for m in range(16 // micro) for i in order[step, m]]
-        peer.zero_grad()
-        loss = loss_of(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
-        loss.backward()
-        peer.step()
-        assert metrics[step]["loss"] == pytest.approx(loss.item(), rel=1e-6), f"step {step + 1}"
+    follow(run, module, peer, loss_of, x, y, metrics, micro_batches=16 // micro, rel=1e-6)
 
 
 @pytest.mark.parametrize("micro", [16, 4])
@@ -190,17 +186,10 @@ def test_ignored_labels_and_class_weights_count_once_over_the_whole_step(run, mi
                f"[objective]\nignore_index = -1\nlabel_smoothing = 0.1\nclass_weights = {weights}")
     )
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    order = run.order(20)
-    for step in range(20):
-        ids = [i for m in range(16 // micro) for i in order[step, m]]
-        peer.zero_grad()
-        loss = functional.cross_entropy(
-            module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]), ignore_index=-1,
-            label_smoothing=0.1, weight=torch.tensor(weights),
-        )
-        loss.backward()
-        peer.step()
-        assert metrics[step]["loss"] == pytest.approx(loss.item(), rel=1e-6), f"step {step + 1}"
+    loss_of = functools.partial(
+        functional.cross_entropy, ignore_index=-1, label_smoothing=0.1, weight=torch.tensor(weights)
+    )
+    follow(run, module, peer, loss_of, x, y, metrics, micro_batches=16 // micro, rel=1e-6)
 
 
 def test_clipping_follows_torchs(run):
@@ -211,14 +200,4 @@ def test_clipping_follows_torchs(run):
     text = config(MODELS["mlp"][2], 20, 16, 16, SGD).replace("[train]\n", "[train]\nclip_norm = 0.5\n")
     metrics = run.train(text)
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    xs, ys = torch.from_numpy(x), torch.from_numpy(y)
-    order = run.order(20)
-    for step in range(20):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = functional.cross_entropy(module(xs[ids]), ys[ids])
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
-        peer.step()
-        assert metrics[step]["loss"] == pytest.approx(loss.item(), rel=1e-5)
-        assert metrics[step]["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, rel=1e-5, clip=0.5)

@@ -1,0 +1,109 @@
+#include "launch/sections/table.hpp"
+
+namespace hadal::launch {
+
+using engine::RunConfig;
+using nlohmann::json;
+using Kind = ValueKind;
+
+namespace {
+
+io::FieldOptions& field(RunConfig& config, io::FieldRole role, const std::string& name) {
+  for (io::FieldOptions& existing : config.data.fields) {
+    if (existing.role == role && existing.name == name) return existing;
+  }
+  io::FieldOptions made;
+  made.name = name;
+  made.role = role;
+  config.data.fields.push_back(made);
+  return config.data.fields.back();
+}
+
+}  // namespace
+
+void add_data(Table& table) {
+  table
+      .set("data.train", plain(Kind::paths), nullptr, Bound::free,
+           "Training files: paths or patterns.",
+           [](RunConfig& c, const json& v) { c.data.train = as_list(v); })
+      .required = true;
+  table.set("data.valid", plain(Kind::paths), nullptr, Bound::free, "Validation files.",
+            [](RunConfig& c, const json& v) { c.data.valid = as_list(v); });
+  table.set("data.test", plain(Kind::paths), nullptr, Bound::free, "Test files.",
+            [](RunConfig& c, const json& v) { c.data.test = as_list(v); });
+  table.set("data.group.train", plain(Kind::text), nullptr, Bound::identity,
+            "HDF5 group that holds the training datasets, where one file holds several splits.",
+            [](RunConfig& c, const json& v) { c.data.train_group = v; });
+  table.set("data.group.valid", plain(Kind::text), nullptr, Bound::identity,
+            "The same for validation.",
+            [](RunConfig& c, const json& v) { c.data.valid_group = v; });
+  table.set("data.group.test", plain(Kind::text), nullptr, Bound::identity, "The same for test.",
+            [](RunConfig& c, const json& v) { c.data.test_group = v; });
+  table.set(
+      "data.shuffle", choice({"auto", "full", "block", "none"}), "auto", Bound::identity,
+      "Order of samples: a full permutation, blocks of rows mixed in windows, or as stored.",
+      [](RunConfig& c, const json& v) {
+        using S = engine::ShuffleChoice;
+        c.data.shuffle = pick<S>(
+            v, {{"auto", S::automatic}, {"full", S::full}, {"block", S::block}, {"none", S::none}});
+      });
+  table.set("data.block", integer(1), 64, Bound::identity,
+            "Rows of a block where files have no chunks.",
+            [](RunConfig& c, const json& v) { c.data.block = v; });
+  table.set("data.window", integer(0), 0, Bound::identity,
+            "Blocks that a stream mixes at a time; 0: a tenth of the stream, at least 8.",
+            [](RunConfig& c, const json& v) { c.data.window = v; });
+  table.set("data.memory", plain(Kind::size), "1GiB", Bound::free,
+            "Cache for data blocks of a rank.",
+            [](RunConfig& c, const json& v) { c.data.batch.memory_bytes = *parse_size(v); });
+  table.set("data.drop_last", plain(Kind::boolean), true, Bound::identity,
+            "Leave out the samples that do not fill a last step.",
+            [](RunConfig& c, const json& v) { c.data.drop_last = v; });
+  table.set("data.check_finite", choice({"batch", "off"}), "batch", Bound::free,
+            "Look for NaN and infinity in every batch.", [](RunConfig& c, const json& v) {
+              c.data.batch.check_finite = pick<io::CheckFinite>(
+                  v, {{"batch", io::CheckFinite::batch}, {"off", io::CheckFinite::off}});
+            });
+  table.set("data.on_bad_sample", choice({"stop", "skip"}), "stop", Bound::identity,
+            "Stop at a sample with such values, or leave it out.", [](RunConfig& c, const json& v) {
+              c.data.batch.on_bad_sample = pick<io::OnBadSample>(
+                  v, {{"stop", io::OnBadSample::stop}, {"skip", io::OnBadSample::skip}});
+            });
+}
+
+void add_fields(Table& table, const std::string& prefix, io::FieldRole role, const char* dtype) {
+  const auto each = [&](const std::string& key, ValueType type, json otherwise, Bound bound,
+                        const std::string& help, void (*apply)(io::FieldOptions&, const json&)) {
+    table.add(prefix + "." + key, std::move(type), std::move(otherwise), bound, help,
+              [role, apply](RunConfig& c, const std::string& name, const json& v) {
+                apply(field(c, role, name), v);
+              });
+  };
+  each("path", plain(Kind::text), nullptr, Bound::identity, "Dataset inside the files.",
+       [](io::FieldOptions& f, const json& v) { f.path = v; });
+  table.rows.back().required = true;
+  each("file", plain(Kind::paths), nullptr, Bound::free, "Its own files, where they are others.",
+       [](io::FieldOptions& f, const json& v) { f.files = as_list(v); });
+  each(
+      "dtype", choice({"float32", "int64"}), dtype, Bound::identity,
+      "Type in the batch; conversions lose nothing but the rounding of float64.",
+      [](io::FieldOptions& f, const json& v) { f.dtype = *io::dtype_named(v.get<std::string>()); });
+  each("layout", plain(Kind::text), nullptr, Bound::identity,
+       "How a stored batch's axes are ordered, \"NHWC\"; channels are put first.",
+       [](io::FieldOptions& f, const json& v) { f.layout = v; });
+  each("scale", plain(Kind::number), nullptr, Bound::identity, "Multiplies the values first.",
+       [](io::FieldOptions& f, const json& v) { f.scale = v.get<double>(); });
+  each("mean", plain(Kind::numbers), nullptr, Bound::identity,
+       "Subtracted after the scale: one number or one a channel.",
+       [](io::FieldOptions& f, const json& v) { f.mean = as_numbers(v); });
+  each("std", plain(Kind::numbers), nullptr, Bound::identity,
+       "Divides last: one number or one a channel.",
+       [](io::FieldOptions& f, const json& v) { f.std = as_numbers(v); });
+  if (role == io::FieldRole::target) {
+    each("one_hot", plain(Kind::boolean), false, Bound::identity,
+         "Stored one-hot; becomes the class index.",
+         [](io::FieldOptions& f, const json& v) { f.one_hot = v; });
+  }
+}
+
+}  // namespace hadal::launch

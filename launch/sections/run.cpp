@@ -1,0 +1,38 @@
+#include "launch/sections/table.hpp"
+
+namespace hadal::launch {
+
+using engine::RunConfig;
+using nlohmann::json;
+using Kind = ValueKind;
+
+void add_run(Table& table) {
+  table.set("run.name", plain(Kind::text), nullptr, Bound::free,
+            "Name of the run; the config file's stem.",
+            [](RunConfig& c, const json& v) { c.run.name = v; });
+  table.set("run.dir", plain(Kind::path), nullptr, Bound::free,
+            "The run folder; runs/<name> beside the config file.",
+            [](RunConfig& c, const json& v) { c.run.dir = v.get<std::string>(); });
+  table.set("run.seed", integer(0), 0, Bound::identity, "Seed of everything random.",
+            [](RunConfig& c, const json& v) { c.run.seed = v.get<std::uint64_t>(); });
+  table.set("run.device", choice({"auto", "cpu"}), "auto", Bound::free,
+            "Where to compute; this build has the CPU only.", [](RunConfig&, const json&) {});
+  table.set("run.threads", integer(1, 1024), 1, Bound::identity,
+            "Cores of one worker's operators. Another number gives other bits.",
+            [](RunConfig& c, const json& v) { c.run.threads = v; });
+  table.set("run.workers", integer(0, 4096), 0, Bound::free,
+            "Workers of a rank; 0: as many as its cores and memory hold. Changes no bit.",
+            [](RunConfig& c, const json& v) { c.run.workers = v; });
+  table.set("run.isa", choice({"native", "avx2", "avx512"}), "native", Bound::identity,
+            "Vector extensions to use; pin them to keep the bits over mixed nodes.",
+            [](RunConfig& c, const json& v) { c.run.isa = v; });
+  table.set("run.on_processor_change", choice({"warn", "stop"}), "warn", Bound::free,
+            "When a run goes on where the arithmetic gives other bits.",
+            [](RunConfig& c, const json& v) {
+              c.run.on_processor_change =
+                  pick<engine::OnProcessorChange>(v, {{"warn", engine::OnProcessorChange::warn},
+                                                      {"stop", engine::OnProcessorChange::stop}});
+            });
+}
+
+}  // namespace hadal::launch

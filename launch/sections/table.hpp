@@ -1,0 +1,85 @@
+#pragma once
+// The rows of the schema as its sections write them, and the short names they write them with.
+
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launch/schema.hpp"
+
+namespace hadal::launch {
+
+enum class Bound { free, identity };
+
+class Table {
+ public:
+  using Apply =
+      std::function<void(engine::RunConfig&, const std::string& name, const nlohmann::json&)>;
+
+  // A row; the reference stays good until the next one.
+  KeySpec& add(std::string key, ValueType type, nlohmann::json otherwise, Bound bound,
+               std::string help, Apply apply) {
+    rows.push_back({.key = std::move(key),
+                    .type = std::move(type),
+                    .otherwise = std::move(otherwise),
+                    .identity = bound == Bound::identity,
+                    .help = std::move(help),
+                    .apply = std::move(apply)});
+    return rows.back();
+  }
+  // For keys without a name in them.
+  KeySpec& set(std::string key, ValueType type, nlohmann::json otherwise, Bound bound,
+               std::string help,
+               std::function<void(engine::RunConfig&, const nlohmann::json&)> apply) {
+    return add(std::move(key), std::move(type), std::move(otherwise), bound, std::move(help),
+               [apply = std::move(apply)](engine::RunConfig& c, const std::string&,
+                                          const nlohmann::json& v) { apply(c, v); });
+  }
+
+  std::vector<KeySpec> rows;
+};
+
+// One function a section of the config, in the order of the reference.
+void add_run(Table& table);
+void add_data(Table& table);
+void add_fields(Table& table, const std::string& prefix, io::FieldRole role, const char* dtype);
+void add_model(Table& table);
+void add_objective(Table& table);
+void add_train(Table& table);
+void add_optimizer(Table& table);
+void add_schedule(Table& table);
+void add_checkpoint(Table& table);
+
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+
+inline ValueType integer(double least, double most = kUnbounded) {
+  return {.kind = ValueKind::integer, .choices = {}, .least = least, .most = most};
+}
+inline ValueType number(double least, double most = kUnbounded) {
+  return {.kind = ValueKind::number, .choices = {}, .least = least, .most = most};
+}
+inline ValueType positive() {
+  return {.kind = ValueKind::number, .choices = {}, .least = 0, .above_least = true};
+}
+inline ValueType choice(std::vector<std::string> choices) {
+  return {.kind = ValueKind::choice, .choices = std::move(choices)};
+}
+inline ValueType plain(ValueKind kind) { return {.kind = kind, .choices = {}}; }
+
+template <class Enum>
+Enum pick(const nlohmann::json& value, const std::map<std::string, Enum>& table) {
+  return table.at(value.get<std::string>());
+}
+
+inline std::vector<std::string> as_list(const nlohmann::json& value) {
+  return value.is_array() ? value.get<std::vector<std::string>>()
+                          : std::vector<std::string>{value.get<std::string>()};
+}
+inline std::vector<double> as_numbers(const nlohmann::json& value) {
+  return value.is_array() ? value.get<std::vector<double>>()
+                          : std::vector<double>{value.get<double>()};
+}
+
+}  // namespace hadal::launch

@@ -1,0 +1,59 @@
+#include "launch/sections/table.hpp"
+
+namespace hadal::launch {
+
+using engine::RunConfig;
+using nlohmann::json;
+using Kind = ValueKind;
+
+void add_train(Table& table) {
+  table.set("train.epochs", positive(), nullptr, Bound::identity,
+            "Length of the run; this or train.steps.", [](RunConfig& c, const json& v) {
+              c.train.length = {v.get<double>(), engine::Span::Unit::epochs};
+            });
+  table.set("train.steps", integer(1), nullptr, Bound::identity,
+            "Length of the run; this or train.epochs.", [](RunConfig& c, const json& v) {
+              c.train.length = {v.get<double>(), engine::Span::Unit::steps};
+            });
+  table
+      .set("train.global_batch", integer(1), nullptr, Bound::identity,
+           "Samples of one optimizer step, of the whole job.",
+           [](RunConfig& c, const json& v) { c.train.global_batch = v; })
+      .required = true;
+  table
+      .set("train.micro_batch", integer(1), nullptr, Bound::identity,
+           "Samples of one forward and backward; divides global_batch.",
+           [](RunConfig& c, const json& v) { c.train.micro_batch = v; })
+      .required = true;
+  table.set("train.clip_norm", positive(), nullptr, Bound::identity,
+            "Largest norm of the gradient.",
+            [](RunConfig& c, const json& v) { c.train.clip_norm = v.get<double>(); });
+  table.set("train.on_nonfinite", choice({"stop", "skip"}), "stop", Bound::identity,
+            "Stop at a step whose loss or gradient is not finite, or leave the step out.",
+            [](RunConfig& c, const json& v) {
+              c.train.on_nonfinite = pick<engine::OnNonFinite>(
+                  v, {{"stop", engine::OnNonFinite::stop}, {"skip", engine::OnNonFinite::skip}});
+            });
+  table.set("train.evaluate_every", plain(Kind::span), "1ep", Bound::identity,
+            "Between evaluations of the validation data.",
+            [](RunConfig& c, const json& v) { c.train.evaluate_every = *parse_span(v); });
+}
+
+void add_checkpoint(Table& table) {
+  table.set("checkpoint.every", plain(Kind::interval), "auto", Bound::free,
+            "A length, a time, or auto: so seldom that saving takes at most 2 % of the time.",
+            [](RunConfig& c, const json& v) {
+              if (v == "auto") return;
+              if (const auto span = parse_span(v)) {
+                c.checkpoint.every = span;
+              } else {
+                c.checkpoint.every = engine::Span{*parse_duration(v), engine::Span::Unit::seconds};
+              }
+            });
+  table.set("checkpoint.keep", integer(1), 3, Bound::free, "Checkpoints that stay.",
+            [](RunConfig& c, const json& v) { c.checkpoint.keep = v; });
+  table.set("log.every", plain(Kind::duration), "5s", Bound::free, "Time between progress lines.",
+            [](RunConfig& c, const json& v) { c.log_every_seconds = *parse_duration(v); });
+}
+
+}  // namespace hadal::launch
