@@ -26,6 +26,7 @@ void add_optimizer(Table& table) {
   table.set("optimizer.betas", plain(Kind::numbers), json::array({0.9, 0.999}), Bound::identity,
             "Of adamw.", [](RunConfig& c, const json& v) {
               const std::vector<double> betas = as_numbers(v);
+              if (betas.size() != 2) return;  // refused with the other faults
               c.optimizer.beta1 = betas.front();
               c.optimizer.beta2 = betas.back();
             });

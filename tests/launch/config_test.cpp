@@ -87,6 +87,7 @@ TEST_CASE("every fault is named with its place, all at once") {
                           "did you mean data.inputs.image.path?"));
   REQUIRE(tests::contains(fault(kGood, {"objective.best=valid.acuracy"}), "objective.best"));
   REQUIRE(tests::contains(fault(kGood, {"optimizer.betas=[0.9]"}), "list of two"));
+  REQUIRE(tests::contains(fault(kGood, {"optimizer.betas=[]"}), "list of two"));
   REQUIRE(tests::error_of(io::ErrorKind::usage, [] {
             load(kGood, {"train.epochs"});
           }).starts_with("--set"));
