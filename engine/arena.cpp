@@ -18,8 +18,9 @@ std::int64_t aligned(std::int64_t count) {
 
 }  // namespace
 
-ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters) {
+ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds) {
   for (std::size_t i = parameters.size(); i-- > 0;) {
+    if (parameters[i].frozen != (holds == Holds::frozen)) continue;
     const std::int64_t count = io::element_count(parameters[i].shape);
     entries_.push_back({parameters[i].name, parameters[i].shape, size_, count, i});
     for (std::int64_t at = 0; at < count; at += kernels::kNormBlock) {

@@ -38,7 +38,8 @@ struct ArenaSlice {
 
 class ArenaLayout {
  public:
-  explicit ArenaLayout(const std::vector<ParameterSpec>& parameters);
+  enum class Holds { trained, frozen };
+  ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds);
 
   const std::vector<ArenaEntry>& entries() const { return entries_; }
   const std::vector<ArenaBlock>& blocks() const { return blocks_; }

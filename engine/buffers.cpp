@@ -10,18 +10,6 @@
 namespace hadal::engine {
 namespace {
 
-// Calls visit(spec number, its floats or integers as offset and count, whether they are floats).
-template <class Visit>
-void for_each_buffer(const std::vector<BufferSpec>& specs, Visit visit) {
-  std::size_t floats = 0, integers = 0;
-  for (std::size_t i = 0; i < specs.size(); ++i) {
-    const auto count = static_cast<std::size_t>(io::element_count(specs[i].shape));
-    const bool is_float = specs[i].dtype == io::DType::f32;
-    visit(i, is_float ? floats : integers, count, is_float);
-    (is_float ? floats : integers) += count;
-  }
-}
-
 template <class T>
 void put(std::string& out, const std::vector<T>& values) {
   out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
@@ -33,31 +21,23 @@ const char* get(const char* from, std::vector<T>& values) {
   return from + values.size() * sizeof(T);
 }
 
-}  // namespace
-
-BufferValues initial_buffers(const std::vector<BufferSpec>& specs) {
-  BufferValues values;
-  for_each_buffer(specs, [&](std::size_t i, std::size_t, std::size_t count, bool is_float) {
-    if (is_float) {
-      values.floats.insert(values.floats.end(), count, static_cast<float>(specs[i].value));
-    } else {
-      values.integers.insert(values.integers.end(), count,
-                             static_cast<std::int64_t>(specs[i].value));
-    }
-  });
-  return values;
+bool has_mean(const BufferLayout& layout, std::size_t number) {
+  return layout.specs()[number].dtype == io::DType::f32;
 }
 
-BufferSum buffer_leaf(const std::vector<BufferSpec>& specs, BufferValues values) {
+}  // namespace
+
+BufferSum buffer_leaf(const BufferLayout& layout, BufferValues values) {
   BufferSum leaf{.one = std::move(values), .sum = {}, .hashes = {}};
-  leaf.sum = leaf.one.floats;
-  for_each_buffer(specs, [&](std::size_t, std::size_t offset, std::size_t count, bool is_float) {
-    const auto bytes = is_float
-                           ? std::as_bytes(std::span(leaf.one.floats).subspan(offset, count))
-                           : std::as_bytes(std::span(leaf.one.integers).subspan(offset, count));
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    const std::span<std::byte> bytes = layout.of(leaf.one, i);
     // 0 means "differs"; a hash of 0 loses nothing but a shortcut.
     leaf.hashes.push_back(io::hash_bytes(bytes) | 1u);
-  });
+    if (!has_mean(layout, i)) continue;
+    const std::size_t before = leaf.sum.size();
+    leaf.sum.resize(before + bytes.size() / sizeof(float));
+    std::memcpy(leaf.sum.data() + before, bytes.data(), bytes.size());
+  }
   return leaf;
 }
 
@@ -69,46 +49,47 @@ BufferSum add_buffers(BufferSum sum, BufferSum addend) {
   return sum;
 }
 
-BufferValues join_buffers(Communicator& comm, const std::vector<BufferSpec>& specs,
-                          const Leaves& leaves,
+BufferValues join_buffers(Communicator& comm, const BufferLayout& layout, const Leaves& leaves,
                           const std::map<kernels::TreeNode, BufferSum>& nodes) {
-  if (specs.empty()) return {};
-  const BufferValues shape = initial_buffers(specs);
+  if (layout.empty()) return {};
+  const BufferSum shape = buffer_leaf(layout, layout.initial());
   std::string mine;
   for (const auto& [node, value] : nodes) {
     const std::vector<std::int64_t> place{node.level, node.index};
     put(mine, place);
     put(mine, value.hashes);
     put(mine, value.sum);
-    put(mine, value.one.floats);
-    put(mine, value.one.integers);
+    put(mine, value.one.bytes);
   }
   CanonicalFold<BufferSum> fold(leaves, {0, leaves.count()}, add_buffers);
   for (const std::string& theirs : all_gather_text(comm, mine)) {
     const char* at = theirs.data();
     while (at < theirs.data() + theirs.size()) {
       std::vector<std::int64_t> place(2);
-      BufferSum value{
-          .one = shape, .sum = shape.floats, .hashes = std::vector<std::uint64_t>(specs.size())};
+      BufferSum value = shape;
       at = get(at, place);
       at = get(at, value.hashes);
       at = get(at, value.sum);
-      at = get(at, value.one.floats);
-      at = get(at, value.one.integers);
+      at = get(at, value.one.bytes);
       fold.arrive(kernels::TreeNode{static_cast<int>(place[0]), place[1]}, std::move(value));
     }
   }
   BufferSum root = std::move(fold.take().begin()->second);
   const auto count = static_cast<float>(leaves.present());
-  for_each_buffer(specs, [&](std::size_t i, std::size_t offset, std::size_t size, bool is_float) {
-    if (root.hashes[i] != 0) return;
-    if (!is_float) {
+  for (float& value : root.sum) value /= count;
+  std::size_t offset = 0;
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    const std::span<std::byte> bytes = layout.of(root.one, i);
+    if (root.hashes[i] == 0 && !has_mean(layout, i)) {
       throw io::Error(io::ErrorKind::bug,
-                      fmt::format("the integer buffer {} differs between micro-batches of one step",
-                                  specs[i].name));
+                      fmt::format("the buffer {} is no float32 and differs between micro-batches "
+                                  "of one step",
+                                  layout.specs()[i].name));
     }
-    for (std::size_t k = offset; k < offset + size; ++k) root.one.floats[k] = root.sum[k] / count;
-  });
+    if (!has_mean(layout, i)) continue;
+    if (root.hashes[i] == 0) std::memcpy(bytes.data(), root.sum.data() + offset, bytes.size());
+    offset += bytes.size() / sizeof(float);
+  }
   return root.one;
 }
 

@@ -130,7 +130,7 @@ void read_state(const io::SafetensorsHeader& header, int fd, const fs::path& pat
 }  // namespace
 
 fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const Model& model,
-                         const ArenaLayout& layout, TrainingState& state, json run) {
+                         TrainingState& state, json run) {
   const std::int64_t step = state.progress.step;
   io::CheckpointManifest manifest{.step = step, .files = {}, .run = std::move(run)};
   manifest.run["progress"] = to_json(state.progress);
@@ -139,13 +139,12 @@ fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const M
   if (comm.rank() == 0) {
     try {
       folder = store->begin(step);
-      manifest.files.push_back(write_model(folder / "model.safetensors", model, layout,
-                                           state.parameters.span(), state.buffers));
+      manifest.files.push_back(write_model(folder / "model.safetensors", model, state.weights));
     } catch (const std::exception& exception) {
       failure = io::as_error(exception);
     }
   }
-  const auto digest = write_optimizer(comm, folder, layout, state.optimizer, failure);
+  const auto digest = write_optimizer(comm, folder, state.weights.layout, state.optimizer, failure);
   if (comm.rank() == 0 && !failure) {
     try {
       manifest.files.push_back(*digest);
@@ -160,23 +159,21 @@ fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const M
 }
 
 bool load_fork(Communicator& comm, const fs::path& folder, const json& run, const Model& model,
-               const ArenaLayout& layout, TrainingState& state) {
+               TrainingState& state) {
   bool same = false;
   run_collectively(comm, "looking at the fork's optimizer", [&] {
     const auto header = io::read_safetensors_header(folder / "optimizer.safetensors");
-    const auto wanted = state_entries(layout, state.optimizer);
+    const auto wanted = state_entries(state.weights.layout, state.optimizer);
     same = header.tensors.size() == wanted.size() &&
            std::all_of(wanted.begin(), wanted.end(), [&](const io::TensorEntry& entry) {
              return header.find(entry.name) != nullptr;
            });
   });
   if (same) {
-    load_checkpoint(comm, folder, run, model, layout, state);
+    load_checkpoint(comm, folder, run, model, state);
   } else {
-    run_collectively(comm, "reading a checkpoint", [&] {
-      read_model(folder / "model.safetensors", /*strict=*/true, model, layout,
-                 state.parameters.span(), state.buffers);
-    });
+    run_collectively(comm, "reading a checkpoint",
+                     [&] { read_model(folder / "model.safetensors", {}, model, state.weights); });
   }
   // Its schedule, order and best start anew; AdamW's bias correction follows its states.
   state.progress = {.updates = same ? state.progress.updates : 0};
@@ -184,17 +181,17 @@ bool load_fork(Communicator& comm, const fs::path& folder, const json& run, cons
 }
 
 void load_checkpoint(Communicator& comm, const fs::path& folder, const json& run,
-                     const Model& model, const ArenaLayout& layout, TrainingState& state) {
+                     const Model& model, TrainingState& state) {
   run_collectively(comm, "reading a checkpoint", [&] {
-    read_model(folder / "model.safetensors", /*strict=*/true, model, layout,
-               state.parameters.span(), state.buffers);
+    read_model(folder / "model.safetensors", {}, model, state.weights);
     const fs::path path = folder / "optimizer.safetensors";
     const io::SafetensorsHeader header = io::read_safetensors_header(path);
     const io::UniqueFd fd = io::open_for_reading(path);
     for (std::size_t s = 0; s < state.optimizer.state_names().size(); ++s) {
-      for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
-        read_state(header, fd.get(), path, layout, state.optimizer.state_names()[s],
-                   layout.slice(b, comm.rank(), comm.size()), state.optimizer.state(s, b));
+      for (std::size_t b = 0; b < state.weights.layout.bucket_count(); ++b) {
+        read_state(header, fd.get(), path, state.weights.layout, state.optimizer.state_names()[s],
+                   state.weights.layout.slice(b, comm.rank(), comm.size()),
+                   state.optimizer.state(s, b));
       }
     }
     state.progress = progress_from(run.at("progress"));

@@ -15,19 +15,17 @@ namespace hadal::engine {
 // them, one bucket at a time. `store` is used on rank 0 only. `run` goes into the manifest. Returns
 // the folder (on rank 0).
 std::filesystem::path save_checkpoint(Communicator& comm, io::CheckpointStore* store,
-                                      const Model& model, const ArenaLayout& layout,
-                                      TrainingState& state, nlohmann::json run);
+                                      const Model& model, TrainingState& state, nlohmann::json run);
 
 // Collective. Fills the state from a checked checkpoint folder; every rank reads for itself. Throws
 // a checkpoint error on every rank where any rank cannot.
 void load_checkpoint(Communicator& comm, const std::filesystem::path& folder,
-                     const nlohmann::json& run, const Model& model, const ArenaLayout& layout,
-                     TrainingState& state);
+                     const nlohmann::json& run, const Model& model, TrainingState& state);
 
 // Collective. A new run's first state from another run's checkpoint: its weights and buffers and,
 // where the optimizer keeps the same states, those and the number of updates; else the optimizer
 // starts anew. Returns whether the optimizer's states were taken.
 bool load_fork(Communicator& comm, const std::filesystem::path& folder, const nlohmann::json& run,
-               const Model& model, const ArenaLayout& layout, TrainingState& state);
+               const Model& model, TrainingState& state);
 
 }  // namespace hadal::engine

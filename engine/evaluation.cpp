@@ -11,22 +11,52 @@
 namespace hadal::engine {
 namespace {
 
-using Sums = std::vector<double>;
+// The sums of some micro-batches, and how many samples they hold.
+struct Part {
+  std::int64_t samples = 0;
+  Objective::Sums sums;
+};
 
-Sums add_sums(Sums sum, Sums addend) {
-  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += addend[i];
-  return sum;
+template <class T>
+void put(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-// Nodes travel as level, index and sums, all as doubles: indices are exact up to 2^53.
-std::string packed(const std::map<kernels::TreeNode, Sums>& nodes) {
-  std::vector<double> flat;
-  for (const auto& [node, sums] : nodes) {
-    flat.push_back(static_cast<double>(node.level));
-    flat.push_back(static_cast<double>(node.index));
-    flat.insert(flat.end(), sums.begin(), sums.end());
+template <class T>
+T take(const char*& from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  from += sizeof value;
+  return value;
+}
+
+std::string packed(const std::map<kernels::TreeNode, Part>& nodes) {
+  std::string out;
+  for (const auto& [node, part] : nodes) {
+    put<std::int64_t>(out, node.level);
+    put<std::int64_t>(out, node.index);
+    put(out, part.samples);
+    put(out, static_cast<std::int64_t>(part.sums.size()));
+    for (const std::vector<double>& sums : part.sums) {
+      put(out, static_cast<std::int64_t>(sums.size()));
+      for (const double sum : sums) put(out, sum);
+    }
   }
-  return {reinterpret_cast<const char*>(flat.data()), flat.size() * sizeof(double)};
+  return out;
+}
+
+// The first node of `from`, which moves behind it.
+std::pair<kernels::TreeNode, Part> unpacked(const char*& from) {
+  kernels::TreeNode node;
+  node.level = static_cast<int>(take<std::int64_t>(from));
+  node.index = take<std::int64_t>(from);
+  Part part{.samples = take<std::int64_t>(from), .sums = {}};
+  part.sums.resize(static_cast<std::size_t>(take<std::int64_t>(from)));
+  for (std::vector<double>& sums : part.sums) {
+    sums.resize(static_cast<std::size_t>(take<std::int64_t>(from)));
+    for (double& sum : sums) sum = take<double>(from);
+  }
+  return {node, std::move(part)};
 }
 
 }  // namespace
@@ -46,14 +76,17 @@ Evaluator::Evaluator(Communicator& comm, WorkerPool& pool, const io::DataIndex& 
       objective_(objective),
       reader_(index, options) {}
 
-EvaluationResult Evaluator::run(const BufferValues& buffers) {
+EvaluationResult Evaluator::run() {
   const std::int64_t count = (index_.samples + micro_batch_ - 1) / micro_batch_;
   const Leaves leaves(std::vector<bool>(static_cast<std::size_t>(count), true));
   const Share share = shares(count, comm_.size())[static_cast<std::size_t>(comm_.rank())];
   const auto width = static_cast<std::int64_t>(pool_.size());
   const std::int64_t rounds = (share.count() + width - 1) / width;
-  CanonicalFold<Sums> fold(leaves, share, add_sums);
-  // A sum that leads each micro-batch counts its samples.
+  const auto add = [this](Part sum, Part addend) {
+    return Part{sum.samples + addend.samples,
+                objective_.add(std::move(sum.sums), std::move(addend.sums))};
+  };
+  CanonicalFold<Part> fold(leaves, share, add);
   run_collectively(comm_, "evaluating", [&] {
     const auto produce = [&](std::int64_t round) {
       std::vector<io::Batch> batches;
@@ -71,32 +104,29 @@ EvaluationResult Evaluator::run(const BufferValues& buffers) {
       const std::vector<io::Batch> batches = loader.next();
       pool_.run(0, static_cast<std::int64_t>(batches.size()), [&](Worker& worker, std::int64_t i) {
         const io::Batch& batch = batches[static_cast<std::size_t>(i)];
-        Sums sums(objective_.sum_count() + 1, 0.0);
-        if (batch.count() > 0) {
-          const Sums values = worker.evaluate(batch, buffers);
-          std::copy(values.begin(), values.end(), sums.begin() + 1);
-          sums[0] = static_cast<double>(batch.count());
-        }
-        fold.arrive(share.begin + round * width + i, std::move(sums));
+        Part part{.samples = batch.count(), .sums = {}};
+        if (batch.count() > 0) part.sums = worker.evaluate(batch);
+        fold.arrive(share.begin + round * width + i, std::move(part));
       });
     }
   });
-  CanonicalFold<Sums> join(leaves, {0, count}, add_sums);
-  const std::size_t stride = objective_.sum_count() + 3;
+  CanonicalFold<Part> join(leaves, {0, count}, add);
   for (const std::string& bytes : all_gather_text(comm_, packed(fold.take()))) {
-    std::vector<double> flat(bytes.size() / sizeof(double));
-    if (!bytes.empty()) std::memcpy(flat.data(), bytes.data(), bytes.size());
-    for (std::size_t at = 0; at < flat.size(); at += stride) {
-      const kernels::TreeNode node{static_cast<int>(flat[at]),
-                                   static_cast<std::int64_t>(flat[at + 1])};
-      const auto begin = flat.begin() + static_cast<std::ptrdiff_t>(at) + 2;
-      join.arrive(node, Sums(begin, begin + static_cast<std::ptrdiff_t>(stride) - 2));
+    const char* at = bytes.data();
+    while (at < bytes.data() + bytes.size()) {
+      auto [node, part] = unpacked(at);
+      join.arrive(node, std::move(part));
     }
   }
-  const Sums total = join.take().begin()->second;
-  return {.samples = static_cast<std::int64_t>(total[0]),
+  const Part total = std::move(join.take().begin()->second);
+  if (total.sums.empty()) {
+    throw AgreedError(io::ErrorKind::data, "no sample is left to evaluate");
+  }
+  Objective::Values values = objective_.values(total.sums);
+  return {.samples = total.samples,
           .names = objective_.metrics(),
-          .values = objective_.values(std::span(total).subspan(1))};
+          .values = std::move(values.values),
+          .tables = std::move(values.tables)};
 }
 
 }  // namespace hadal::engine

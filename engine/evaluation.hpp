@@ -16,6 +16,8 @@ struct EvaluationResult {
   std::int64_t samples = 0;
   std::vector<std::string> names;  // "loss", then the metrics
   std::vector<double> values;
+  // Confusion tables by metric name: rows are true classes.
+  std::vector<std::pair<std::string, std::vector<std::vector<std::int64_t>>>> tables;
 
   // The value of a metric, or nothing.
   const double* find(const std::string& name) const;
@@ -28,7 +30,7 @@ class Evaluator {
             const io::BatchOptions& options, std::int64_t micro_batch, const Objective& objective);
 
   // Collective.
-  EvaluationResult run(const BufferValues& buffers);
+  EvaluationResult run();
 
  private:
   Communicator& comm_;

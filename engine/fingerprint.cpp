@@ -63,18 +63,20 @@ std::string processor_name() {
   return name + ", " + at::get_cpu_capability();
 }
 
-Fingerprint fingerprint(WorkerPool& pool, const ArenaLayout& layout, const io::DataIndex& index,
-                        std::int64_t micro_batch, const BufferValues& buffers) {
+Fingerprint fingerprint(WorkerPool& pool, const Weights& weights, const io::DataIndex& index,
+                        std::int64_t micro_batch, std::size_t terms) {
   const io::Batch batch = synthetic_batch(index, micro_batch);
-  AlignedBuffer gradient(layout.size());
+  AlignedBuffer gradient(weights.layout.size());
   MicroBatchResult result;
+  const std::vector<float> factors(terms, 1.0f);
   const std::int64_t before = resident_bytes();
   pool.run(0, 1, [&](Worker& worker, std::int64_t) {
-    result = worker.train(batch, 1.0f, 0, buffers, gradient.span());
+    result = worker.train(batch, factors, 0, gradient.span());
   });
   const std::uint64_t loss = io::hash_bytes(std::as_bytes(std::span(&result.loss, 1)));
   return {.arithmetic = io::hash_bytes(std::as_bytes(gradient.span()), loss),
-          .peak_bytes = std::max<std::int64_t>(0, peak_resident_bytes() - before)};
+          .peak_bytes = std::max<std::int64_t>(0, peak_resident_bytes() - before),
+          .arrived = result.arrived};
 }
 
 }  // namespace hadal::engine

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/comm/communicator.hpp"
 #include "engine/worker_pool.hpp"
@@ -12,14 +13,15 @@
 namespace hadal::engine {
 
 struct Fingerprint {
-  std::uint64_t arithmetic = 0;  // of loss and gradient
-  std::int64_t peak_bytes = 0;   // memory that one worker's micro-batch took
+  std::uint64_t arithmetic = 0;       // of loss and gradient
+  std::int64_t peak_bytes = 0;        // memory that one worker's micro-batch took
+  std::vector<std::uint8_t> arrived;  // by arena entry: whether a gradient reached it
 };
 
-// One micro-batch of random inputs and zero targets through one worker of the pool, on the initial
-// weights (a function of the seed alone).
-Fingerprint fingerprint(WorkerPool& pool, const ArenaLayout& layout, const io::DataIndex& index,
-                        std::int64_t micro_batch, const BufferValues& buffers);
+// `terms`: of the objective. One micro-batch of random inputs and zero targets through one worker
+// of the pool, on the initial weights (a function of the seed alone).
+Fingerprint fingerprint(WorkerPool& pool, const Weights& weights, const io::DataIndex& index,
+                        std::int64_t micro_batch, std::size_t terms);
 
 // The processor's model name and the vector extensions in use, for manifests and messages.
 std::string processor_name();

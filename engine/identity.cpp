@@ -7,6 +7,9 @@
 
 #include "engine/checkpoint.hpp"
 #include "engine/comm/collectively.hpp"
+#include "engine/dataset.hpp"
+#include "engine/glob.hpp"
+#include "engine/optimizer.hpp"
 #include "io/log.hpp"
 
 namespace hadal::engine {
@@ -53,11 +56,27 @@ void check_identity(const RunConfig& config, const json& before, const json& now
 
 void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model) {
   if (!model.uses_batch_statistics()) return;
+  if (model.batch() && config.data.batch.on_bad_sample == io::OnBadSample::skip) {
+    throw io::Error(
+        io::ErrorKind::config,
+        "data.on_bad_sample = \"skip\" leaves short micro-batches, which a program "
+        "with batch norm and a fixed batch cannot take; export it with a dynamic batch");
+  }
   const io::SampleOrder order(order_options(config, data));
   const std::int64_t v = config.train.global_batch / config.train.micro_batch;
   for (std::int64_t stream = 0; stream < v; ++stream) {
     const std::int64_t rest = order.stream_length(stream) % config.train.micro_batch;
-    if (config.train.micro_batch > 1 && rest != 1) continue;
+    // A program of fixed size would have to be fed more than the samples there are.
+    const bool short_one = model.batch() && rest != 0;
+    if (config.train.micro_batch > 1 && rest != 1 && !short_one) continue;
+    if (short_one) {
+      throw io::Error(
+          io::ErrorKind::config,
+          fmt::format("the program has batch norm and a fixed batch of {}, and {} samples leave a "
+                      "shorter micro-batch; set data.drop_last = true, or export it with a dynamic "
+                      "batch",
+                      *model.batch(), data.samples));
+    }
     throw io::Error(
         io::ErrorKind::config,
         fmt::format(
@@ -66,6 +85,36 @@ void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, co
             "train.micro_batch",
             data.samples, config.train.micro_batch));
   }
+}
+
+// Freezes what the groups freeze for good. A group that matches nothing is a misspelt one.
+void apply_groups(const OptimizerOptions& options, Model& model) {
+  for (const GroupOptions& group : options.groups) {
+    const auto& parameters = model.parameters();
+    const bool any = std::any_of(parameters.begin(), parameters.end(), [&](const auto& parameter) {
+      return matches_any(group.match, parameter.name);
+    });
+    if (any) continue;
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format("optimizer.group.{}: match = [\"{}\"] names no parameter; there are "
+                    "{}, for example {}",
+                    group.name, fmt::join(group.match, "\", \""), parameters.size(),
+                    parameters.empty() ? "none" : parameters.back().name));
+  }
+  for (std::size_t p = 0; p < model.parameters().size(); ++p) {
+    const GroupOptions* group = group_of(options, model.parameters()[p].name);
+    if (group == nullptr) continue;
+    if (group->freeze && !group->until) model.freeze(p);
+    if (group->keep_statistics) model.keep_statistics(p);
+  }
+}
+
+// A program may be fit for one of the two only.
+void check_modes(const Model& model, bool validates) {
+  std::string reason = model.reason_against_training();
+  if (reason.empty() && validates) reason = model.reason_against_evaluation();
+  if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
 }
 
 }  // namespace
@@ -126,8 +175,7 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
   if (folder.empty()) return folder;
   TrainingState& state = session.state();
   if (found["fork"].get<bool>()) {
-    const bool kept =
-        load_fork(comm, folder, found["run"], session.model(), session.layout(), state);
+    const bool kept = load_fork(comm, folder, found["run"], session.model(), state);
     if (comm.rank() == 0) {
       io::log_info(fmt::format("a new run from the weights{} of {}{}",
                                kept ? " and the optimizer's state" : "", folder.string(),
@@ -135,7 +183,7 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
     }
     return {};
   }
-  load_checkpoint(comm, folder, found["run"], session.model(), session.layout(), state);
+  load_checkpoint(comm, folder, found["run"], session.model(), state);
   if (comm.rank() == 0) {
     io::log_info(fmt::format("resuming at step {} from {}", state.progress.step, folder.string()));
   }
@@ -143,12 +191,24 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
 }
 
 std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data) {
-  static_cast<void>(Objective(config.objective));
-  return build_model(config.model, data.fields.front().sample_shape, output_count(config, data));
+  static_cast<void>(Objective(config.objective, target_names(config.data)));
+  std::unique_ptr<Model> model =
+      build_model(config.model, input_specs(data), output_count(config, data));
+  apply_groups(config.optimizer, *model);
+  if (model->batch() && *model->batch() != config.train.micro_batch) {
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format("{} was exported for batches of {}, train.micro_batch is {}; set it to {}, or "
+                    "export the program with --input {},…",
+                    config.model.program, *model->batch(), config.train.micro_batch,
+                    *model->batch(), config.train.micro_batch));
+  }
+  return model;
 }
 
 TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks) {
   const std::unique_ptr<Model> model = check_model(config, train_data);
+  check_modes(*model, has_split(config.data, Split::valid));
   const io::SampleOrder order(order_options(config, train_data));
   const TrainingPlan plan =
       plan_training(config.train, train_data.samples, order.steps_per_epoch(), ranks);

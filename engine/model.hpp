@@ -1,16 +1,18 @@
 #pragma once
-// A model as the engine sees it: a list of parameters and buffers under their state-dict names, and
-// a forward pass over them. It holds no weights; each worker calls it with its own leaf tensors
-// over the shared parameter memory, so one model serves all workers at once.
+// A model as the engine sees it: lists of parameters, buffers and constants under their state-dict
+// names, and a forward pass over them. It holds no weights; each worker calls it with its own leaf
+// tensors over the shared parameter memory, so one model serves all workers at once.
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/buffer_layout.hpp"
 #include "engine/run_config.hpp"
-#include "io/dtype.hpp"
 
 namespace at {
 class Tensor;
@@ -30,20 +32,25 @@ struct ParameterSpec {
   std::string name;
   io::Shape shape;
   Init init;
+  std::vector<std::string> aliases;  // further names of a tied weight
+  bool frozen = false;               // never changes: takes no gradient, no state, no reduction
+  bool keeps_statistics = false;     // its batch norm stays in evaluation mode
 };
 
-struct BufferSpec {
+// One named tensor of a sample, as the batch holds it.
+struct InputSpec {
   std::string name;
-  io::Shape shape;
-  io::DType dtype = io::DType::f32;  // float32 or int64
-  double value = 0;
+  io::DType dtype = io::DType::f32;
+  io::Shape shape;  // without the batch axis
 };
 
-// What one forward pass works on. `parameters` and `buffers` follow the model's lists; buffers are
-// the micro-batch's own and may be changed in place.
+// What one forward pass works on, in the order of the model's lists. Buffers are the micro-batch's
+// own and may be changed in place.
 struct ForwardContext {
+  std::span<const ParameterSpec> specs;
   std::span<const at::Tensor> parameters;
   std::span<at::Tensor> buffers;
+  std::span<const at::Tensor> constants;
   bool training = true;
   at::Generator* generator = nullptr;  // the worker's, seeded for this micro-batch
 };
@@ -54,29 +61,58 @@ class Model {
 
   // In order of first use.
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
-  const std::vector<BufferSpec>& buffers() const { return buffers_; }
-  // True where a micro-batch of one sample cannot be normalised (batch norm over the batch alone).
-  bool uses_batch_statistics() const { return !buffers_.empty(); }
+  // Changed by training forwards.
+  const BufferLayout& buffers() const { return buffers_; }
+  // Never changed.
+  const BufferLayout& constants() const { return constants_; }
+  // True where samples of a micro-batch are normalised over each other (batch norm).
+  bool uses_batch_statistics() const { return uses_batch_statistics_; }
+  // The only number of samples that a forward pass takes as they are; shorter ones are padded by
+  // the model. Nothing where any number will do.
+  std::optional<std::int64_t> batch() const { return batch_; }
+
+  // First values: of parameter i in `values[i]`, each from (seed, its name) or from the model's own
+  // file.
+  virtual void initialise(std::uint64_t seed, std::span<const std::span<float>> values,
+                          BufferValues& buffers, BufferValues& constants) const;
 
   // Inputs of shape [count, …] to outputs of shape [count, …]. Any thread.
   virtual std::vector<at::Tensor> forward(std::span<const at::Tensor> inputs,
                                           ForwardContext& context) const = 0;
 
+  // Why the model cannot be trained, or evaluated, as a sentence for people; empty where it can.
+  virtual std::string reason_against_training() const { return {}; }
+  virtual std::string reason_against_evaluation() const { return {}; }
+
+  // Never changes this parameter. Before anything is built on the model.
+  void freeze(std::size_t parameter) { parameters_[parameter].frozen = true; }
+  // Keeps the batch norm that this parameter belongs to in evaluation mode.
+  virtual void keep_statistics(std::size_t parameter) {
+    parameters_[parameter].keeps_statistics = true;
+  }
+
  protected:
   std::vector<ParameterSpec> parameters_;
-  std::vector<BufferSpec> buffers_;
+  BufferLayout buffers_;
+  BufferLayout constants_;
+  bool uses_batch_statistics_ = false;
+  std::optional<std::int64_t> batch_;
 };
 
-// Builds a model of the zoo for samples of shape `input` (without the batch axis). `outputs` is the
-// number of classes or values where the options do not say. Throws a config error for an unknown
-// kind or option.
-std::unique_ptr<Model> build_model(const ModelOptions& options, const io::Shape& input,
-                                   std::int64_t outputs);
+// Builds the model of a run for samples with these inputs: of the zoo, or an exported program.
+// `outputs` is the number of classes or values where a zoo model's options do not say. Throws a
+// config error for an unknown kind or option or inputs that do not fit, a checkpoint error for a
+// program that cannot be used.
+std::unique_ptr<Model> build_model(const ModelOptions& options,
+                                   const std::vector<InputSpec>& inputs, std::int64_t outputs);
 
 std::vector<std::string> model_kinds();
 
-// First values of all parameters, each from (seed, its name) alone.
-// `values[i]` has the size of parameter i.
-void initialise(const Model& model, std::uint64_t seed, std::span<const std::span<float>> values);
+// Shape of output `number` of an exported program for one sample, -1 where an extent is dynamic;
+// empty where there is no such output. Throws a checkpoint error for a program that cannot be used.
+io::Shape program_output(const std::filesystem::path& path, std::size_t number);
+
+// Fills a parameter with values from (seed, its name) alone.
+void draw(const ParameterSpec& spec, std::uint64_t seed, std::span<float> values);
 
 }  // namespace hadal::engine

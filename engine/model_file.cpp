@@ -4,59 +4,103 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <set>
 
+#include "engine/glob.hpp"
+#include "engine/weight_source.hpp"
 #include "io/atomic_file.hpp"
 #include "io/convert.hpp"
 #include "io/error.hpp"
+#include "io/log.hpp"
 
 namespace hadal::engine {
 namespace {
 
-// Visits every buffer with the bytes that hold its value.
+// Visits every buffer of the state dict with the bytes that hold its value. A buffer that training
+// changes is kept even where Python would leave it out: a resumed run needs it.
 template <class Visit>
-void for_each_buffer(const Model& model, BufferValues& values, Visit visit) {
-  std::size_t floats = 0, integers = 0;
-  for (const BufferSpec& spec : model.buffers()) {
-    const auto count = static_cast<std::size_t>(io::element_count(spec.shape));
-    if (spec.dtype == io::DType::f32) {
-      visit(spec, std::as_writable_bytes(std::span(values.floats).subspan(floats, count)));
-      floats += count;
-    } else {
-      visit(spec, std::as_writable_bytes(std::span(values.integers).subspan(integers, count)));
-      integers += count;
-    }
+void for_each_buffer(const Model& model, Weights& weights, Visit visit) {
+  for (std::size_t i = 0; i < model.buffers().size(); ++i) {
+    visit(model.buffers().specs()[i], model.buffers().of(weights.buffers, i));
+  }
+  for (std::size_t i = 0; i < model.constants().size(); ++i) {
+    const BufferSpec& spec = model.constants().specs()[i];
+    if (spec.persistent) visit(spec, model.constants().of(weights.constants, i));
   }
 }
 
-struct Reader {
-  const std::filesystem::path& path;
-  io::SafetensorsHeader header;
-  io::UniqueFd fd;
-  std::set<std::string> used;
-  std::vector<std::string> faults;
+// Reads tensors into their places and keeps the table of what did not match.
+class Reader {
+ public:
+  Reader(const WeightSource& source, const std::vector<std::string>& reset)
+      : source_(source), reset_(reset) {}
 
-  void read(const std::string& name, const io::Shape& shape, io::DType dtype, bool needed,
+  // `names`: of one tensor, where it is tied; one of them is enough.
+  void read(const std::vector<std::string>& names, const io::Shape& shape, io::DType dtype,
             std::span<std::byte> out) {
-    const io::TensorEntry* entry = header.find(name);
-    if (entry == nullptr) {
-      if (needed) faults.push_back(fmt::format("missing: {}", name));
+    std::string found;
+    for (const std::string& name : names) {
+      used_.insert(name);
+      if (found.empty() && source_.find(name) != nullptr) found = name;
+    }
+    if (matches_any(reset_, names.front())) return;
+    if (found.empty()) {
+      missing.push_back(fmt::format("missing: {} {}", names.front(), io::to_string(shape)));
       return;
     }
-    used.insert(name);
-    if (entry->shape != shape) {
-      faults.push_back(fmt::format("{} has the shape {}, the model needs {}", name,
-                                   io::to_string(entry->shape), io::to_string(shape)));
+    const io::TensorEntry& entry = *source_.find(found);
+    if (entry.shape != shape) {
+      misfits.push_back(
+          fmt::format("{} has the shape {}, the model needs {}; for a new one: "
+                      "model.reset = [\"{}\"]",
+                      found, io::to_string(entry.shape), io::to_string(shape), found));
       return;
     }
-    std::vector<std::byte> stored(static_cast<std::size_t>(entry->bytes()));
-    io::read_at(fd.get(), stored, entry->begin, path);
-    if (const auto fault = io::convert(stored, entry->dtype, out, dtype)) {
-      faults.push_back(
-          fmt::format("{} holds {}, which is no {}", name, fault->value, io::name_of(dtype)));
+    ++matched;
+    const std::vector<std::byte> stored = source_.read(found);
+    if (entry.dtype == dtype) {
+      std::copy(stored.begin(), stored.end(), out.begin());
+    } else if (const auto fault = io::convert(stored, entry.dtype, out, dtype)) {
+      misfits.push_back(
+          fmt::format("{} holds {}, which is no {}", found, fault->value, io::name_of(dtype)));
     }
   }
+
+  std::vector<std::string> unexpected() const {
+    std::vector<std::string> lines;
+    for (const std::string& name : source_.names()) {
+      if (!used_.contains(name)) lines.push_back(fmt::format("not in the model: {}", name));
+    }
+    return lines;
+  }
+
+  std::size_t matched = 0;
+  std::vector<std::string> missing;
+  std::vector<std::string> misfits;
+
+ private:
+  const WeightSource& source_;
+  const std::vector<std::string>& reset_;
+  std::set<std::string> used_;
 };
+
+std::string listed(std::vector<std::string> lines) {
+  constexpr std::size_t kShown = 12;
+  const std::size_t all = lines.size();
+  if (all > kShown) {
+    lines.resize(kShown);
+    lines.push_back(fmt::format("… and {} more", all - kShown));
+  }
+  return fmt::format("{}", fmt::join(lines, "\n  "));
+}
+
+std::vector<std::string> names_of(const Model& model, const ArenaEntry& entry) {
+  std::vector<std::string> names{entry.name};
+  const std::vector<std::string>& aliases = model.parameters()[entry.parameter].aliases;
+  names.insert(names.end(), aliases.begin(), aliases.end());
+  return names;
+}
 
 }  // namespace
 
@@ -70,32 +114,34 @@ void append_blocks(io::HashingFile& file, const ArenaLayout& layout, std::span<c
 }
 
 io::FileDigest write_model(const std::filesystem::path& path, const Model& model,
-                           const ArenaLayout& layout, std::span<const float> parameters,
-                           const BufferValues& buffers) {
+                           Weights& weights) {
   std::vector<io::TensorEntry> entries;
-  for (const ArenaEntry& entry : layout.entries()) {
-    entries.push_back({.name = entry.name, .dtype = io::DType::f32, .shape = entry.shape});
-  }
-  for (const BufferSpec& spec : model.buffers()) {
+  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float>) {
+    for (const std::string& name : names_of(model, entry)) {
+      entries.push_back({.name = name, .dtype = io::DType::f32, .shape = entry.shape});
+    }
+  });
+  for_each_buffer(model, weights, [&](const BufferSpec& spec, std::span<std::byte>) {
     entries.push_back({.name = spec.name, .dtype = spec.dtype, .shape = spec.shape});
-  }
+  });
   io::HashingFile file(path);
   const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
   file.append(std::as_bytes(std::span(header)));
-  append_blocks(file, layout, parameters, 0, layout.blocks().size(), 0);
-  BufferValues copy = buffers;
-  for_each_buffer(model, copy,
+  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
+    for (std::size_t n = names_of(model, entry).size(); n > 0; --n)
+      file.append(std::as_bytes(values));
+  });
+  for_each_buffer(model, weights,
                   [&](const BufferSpec&, std::span<std::byte> bytes) { file.append(bytes); });
   return file.close();
 }
 
 void write_model_atomically(const std::filesystem::path& path, const Model& model,
-                            const ArenaLayout& layout, std::span<const float> parameters,
-                            const BufferValues& buffers) {
+                            Weights& weights) {
   io::create_folders(path.parent_path());
   std::filesystem::path beside = path;
   beside += fmt::format(".tmp-{}", ::getpid());
-  static_cast<void>(write_model(beside, model, layout, parameters, buffers));
+  static_cast<void>(write_model(beside, model, weights));
   std::error_code failure;
   std::filesystem::rename(beside, path, failure);
   if (failure) {
@@ -105,44 +151,39 @@ void write_model_atomically(const std::filesystem::path& path, const Model& mode
   io::sync_folder(path.parent_path());
 }
 
-void read_model(const std::filesystem::path& path, bool strict, const Model& model,
-                const ArenaLayout& layout, std::span<float> parameters, BufferValues& buffers) {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(path, ignored)) {
-    throw io::Error(io::ErrorKind::checkpoint,
-                    fmt::format("{} is no file{}", path.string(),
-                                std::filesystem::is_directory(path, ignored)
-                                    ? "; name the model.safetensors in it"
-                                    : ""));
-  }
-  Reader reader{.path = path,
-                .header = io::read_safetensors_header(path),
-                .fd = io::open_for_reading(path),
-                .used = {},
-                .faults = {}};
-  for (const ArenaEntry& entry : layout.entries()) {
-    reader.read(entry.name, entry.shape, io::DType::f32, strict,
-                std::as_writable_bytes(parameters.subspan(static_cast<std::size_t>(entry.offset),
-                                                          static_cast<std::size_t>(entry.count))));
-  }
-  for_each_buffer(model, buffers, [&](const BufferSpec& spec, std::span<std::byte> bytes) {
-    reader.read(spec.name, spec.shape, spec.dtype, strict, bytes);
+void read_model(const std::filesystem::path& path, const ReadOptions& options, const Model& model,
+                Weights& weights, Tells tells) {
+  const WeightSource source(path, options.key_map);
+  Reader reader(source, options.reset);
+  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
+    reader.read(names_of(model, entry), entry.shape, io::DType::f32,
+                std::as_writable_bytes(values));
   });
-  for (const io::TensorEntry& entry : reader.header.tensors) {
-    if (strict && !reader.used.contains(entry.name)) {
-      reader.faults.push_back(fmt::format("not in the model: {}", entry.name));
-    }
+  for_each_buffer(model, weights, [&](const BufferSpec& spec, std::span<std::byte> bytes) {
+    reader.read({spec.name}, spec.shape, spec.dtype, bytes);
+  });
+  std::vector<std::string> faults = reader.misfits;
+  std::vector<std::string> loose = reader.missing;
+  const std::vector<std::string> unexpected = reader.unexpected();
+  loose.insert(loose.end(), unexpected.begin(), unexpected.end());
+  if (options.strict) faults.insert(faults.end(), loose.begin(), loose.end());
+  const std::string summary =
+      fmt::format("{}: {} tensors match, {} missing, {} not in the model, {} misfit", path.string(),
+                  reader.matched, reader.missing.size(), unexpected.size(), reader.misfits.size());
+  if (!faults.empty()) {
+    throw io::Error(io::ErrorKind::checkpoint,
+                    fmt::format("{}\n  {}\nRename with model.key_map, leave parameters to chance "
+                                "with model.reset, or take what fits with model.strict = false",
+                                summary, listed(faults)));
   }
-  if (reader.faults.empty()) return;
-  constexpr std::size_t kShown = 12;
-  const std::size_t all = reader.faults.size();
-  if (all > kShown) {
-    reader.faults.resize(kShown);
-    reader.faults.push_back(fmt::format("… and {} more", all - kShown));
+  if (reader.matched == 0) {
+    throw io::Error(
+        io::ErrorKind::checkpoint,
+        fmt::format("{}: no tensor has a name of the model\n  {}", path.string(), listed(loose)));
   }
-  throw io::Error(io::ErrorKind::checkpoint,
-                  fmt::format("{} does not fit the model:\n  {}", path.string(),
-                              fmt::join(reader.faults, "\n  ")));
+  if (tells == Tells::yes && !loose.empty()) {
+    io::log_warning(fmt::format("{}\n  {}", summary, listed(loose)));
+  }
 }
 
 }  // namespace hadal::engine

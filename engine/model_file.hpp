@@ -1,12 +1,11 @@
 #pragma once
 // Weights in and out as safetensors under the model's state-dict names: parameters in the arena's
-// own order, then buffers. Nothing in the file depends on time, host or number of ranks.
+// own order, what is frozen, buffers, constants. A tied weight stands under each of its names.
+// Nothing in the file depends on time, host or number of ranks.
 
 #include <filesystem>
 
-#include "engine/arena.hpp"
-#include "engine/buffers.hpp"
-#include "engine/model.hpp"
+#include "engine/weights.hpp"
 #include "io/hashing_file.hpp"
 #include "io/safetensors.hpp"
 
@@ -17,19 +16,23 @@ void append_blocks(io::HashingFile& file, const ArenaLayout& layout, std::span<c
                    std::size_t first, std::size_t last, std::int64_t arena_begin);
 
 // Writes a whole model file (synced, not renamed) and returns its digest.
-io::FileDigest write_model(const std::filesystem::path& path, const Model& model,
-                           const ArenaLayout& layout, std::span<const float> parameters,
-                           const BufferValues& buffers);
+io::FileDigest write_model(const std::filesystem::path& path, const Model& model, Weights& weights);
 
 // The same under its final name, atomically.
 void write_model_atomically(const std::filesystem::path& path, const Model& model,
-                            const ArenaLayout& layout, std::span<const float> parameters,
-                            const BufferValues& buffers);
+                            Weights& weights);
 
-// Reads weights by name into the arena and the buffers. float16, bfloat16 and float64 tensors are
-// converted. With `strict`, names must match both ways. Throws a checkpoint error that lists every
-// missing, unexpected or misshapen tensor.
-void read_model(const std::filesystem::path& path, bool strict, const Model& model,
-                const ArenaLayout& layout, std::span<float> parameters, BufferValues& buffers);
+struct ReadOptions {
+  bool strict = true;                                        // names must match both ways
+  std::vector<std::pair<std::string, std::string>> key_map;  // see WeightSource
+  std::vector<std::string> reset;                            // globs of parameters to leave alone
+};
+
+// Reads weights by name from what WeightSource opens. float16, bfloat16 and float64 tensors are
+// converted. Throws a checkpoint error with a table of what is missing, unexpected or misshapen;
+// where not strict, what is missing or unexpected goes to the log (by the rank that tells).
+enum class Tells { yes, no };
+void read_model(const std::filesystem::path& path, const ReadOptions& options, const Model& model,
+                Weights& weights, Tells tells = Tells::no);
 
 }  // namespace hadal::engine

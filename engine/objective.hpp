@@ -1,58 +1,71 @@
 #pragma once
-// The loss and the metrics. A training loss is ATen's own mean over the micro-batch; what it
-// divides by is the micro-batch's weight, so that the step can weigh micro-batches against each
-// other. Evaluation sums in float64 and divides once, at the end.
+// What a run minimises and measures: one loss, or a weighted sum of several over the model's
+// outputs and the data's targets, each with its metrics.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "engine/run_config.hpp"
-#include "io/batch_reader.hpp"
-
-namespace at {
-class Tensor;
-}
+#include "engine/loss.hpp"
+#include "engine/metric.hpp"
 
 namespace hadal::engine {
 
 class Objective {
  public:
-  // Throws a config error for options that do not fit the loss.
-  explicit Objective(const ObjectiveOptions& options);
+  using Sums = std::vector<std::vector<double>>;
 
-  // Names of the sums that evaluation keeps, in order: "loss" first.
-  const std::vector<std::string>& metrics() const { return metrics_; }
+  // `targets`: the data's target fields, in order. Throws a config error for a term whose target
+  // does not exist and for options that do not fit.
+  Objective(const ObjectiveOptions& options, const std::vector<std::string>& targets);
 
-  // What the mean loss of this batch divides by: its samples, or for cross-entropy its labels that
-  // are not ignored, each with its class's weight.
-  double weight(const io::Batch& batch) const;
+  // Names of the values of evaluation, in order: "loss", then "TERM.loss" where there are several
+  // terms, and the metrics ("TERM.metric").
+  const std::vector<std::string>& metrics() const { return names_; }
+  bool larger_is_better(const std::string& metric) const;
 
-  // ATen's mean loss of a micro-batch: a scalar with gradient. outputs[0] is [count, …]; targets[0]
-  // [count, …] class indices or values.
-  at::Tensor loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) const;
+  std::size_t term_count() const { return terms_.size(); }
 
-  // Number of float64 sums that a micro-batch's evaluation gives.
-  std::size_t sum_count() const;
-  // Those sums; sums of all micro-batches add up.
-  std::vector<double> sums(std::span<const at::Tensor> outputs,
-                           std::span<const at::Tensor> targets) const;
-  // From the added sums to one value a metric (in the order of metrics()).
-  std::vector<double> values(std::span<const double> sums) const;
+  // What each term's mean loss over this batch divides by; 0 where it has no mean.
+  std::vector<double> weights(const io::Batch& batch) const;
 
-  // Checks the first batch's shapes once, with messages for people. Throws a data error.
-  void check_shapes(const at::Tensor& output, const at::Tensor& target) const;
+  // The sum of the terms' mean losses, each times its factor and its own weight in the config; a
+  // term with factor 0 is left out. A scalar with gradient.
+  at::Tensor loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
+                  std::span<const float> factors) const;
+
+  // A micro-batch's float64 sums: loss and weight of each term, then each metric's.
+  Sums sums(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) const;
+  // The sums of two sets of micro-batches, those of `sum` before those of `addend`; an empty one is
+  // none.
+  Sums add(Sums sum, Sums addend) const;
+
+  struct Values {
+    std::vector<double> values;  // in the order of metrics()
+    // Confusion tables by metric name.
+    std::vector<std::pair<std::string, std::vector<std::vector<std::int64_t>>>> tables;
+  };
+  // From the added sums of all micro-batches.
+  Values values(const Sums& sums) const;
+
+  // Checks the first batch's shapes, with messages for people. Throws a data error.
+  void check_shapes(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) const;
 
  private:
-  ObjectiveOptions options_;
-  std::vector<std::string> metrics_;
+  struct Term {
+    std::string prefix;  // "NAME." or ""
+    std::size_t target = 0;
+    std::size_t output = 0;
+    double weight = 1;
+    Loss loss;
+    std::vector<std::string> metric_names;
+    std::vector<std::unique_ptr<Metric>> metrics;
+  };
+
+  std::vector<Term> terms_;
+  std::vector<std::string> names_;
 };
-
-// True where a larger value of the metric is better ("accuracy", not "loss").
-bool larger_is_better(const std::string& metric);
-
-// Known names: accuracy, top<k>_accuracy, mae, rmse, r2.
-bool is_metric(const std::string& name);
 
 }  // namespace hadal::engine

@@ -13,9 +13,15 @@
 
 namespace hadal::engine {
 
+// The group that holds for a parameter: the last one that matches its name, or nothing.
+const GroupOptions* group_of(const OptimizerOptions& options, const std::string& name);
+
 class Optimizer {
  public:
-  Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank, int ranks);
+  // `reached[e]` says whether a gradient ever reaches arena entry e; those it does not reach are
+  // left alone, as PyTorch does. Empty: all. Groups must have their `until` in steps.
+  Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank, int ranks,
+            std::span<const std::uint8_t> reached = {});
 
   // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none.
   const std::vector<std::string>& state_names() const { return state_names_; }
@@ -23,7 +29,12 @@ class Optimizer {
   // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
   std::span<float> state(std::size_t number, std::size_t bucket);
 
-  // Owned runs that share one weight decay, cut so that workers can take them in parallel.
+  // True where update `update` (from 1) changes arena entry `entry`.
+  bool trains(std::size_t entry, std::int64_t update) const {
+    return settings_[entry].reached && update > settings_[entry].frozen_updates;
+  }
+
+  // Owned runs that share one setting, cut so that workers can take them in parallel.
   std::int64_t run_count() const { return static_cast<std::int64_t>(runs_.size()); }
 
   // Updates run `number` of the parameter arena from the gradient arena. `update` counts from 1,
@@ -32,14 +43,25 @@ class Optimizer {
               double lr, std::int64_t update, float grad_scale);
 
  private:
+  // How one parameter is updated.
+  struct Setting {
+    double weight_decay = 0;
+    double lr_scale = 1;
+    std::int64_t frozen_updates = 0;
+    bool reached = true;
+    bool operator==(const Setting&) const = default;
+  };
   struct Run {
     std::int64_t begin = 0;  // in the arena
     std::int64_t count = 0;
     std::int64_t state = 0;  // in the owned state
-    bool decays = true;
+    std::size_t entry = 0;   // any one of its arena entries: all have the same setting
   };
 
+  static Setting setting_of(const OptimizerOptions& options, const ArenaEntry& entry);
+
   OptimizerOptions options_;
+  std::vector<Setting> settings_;  // by arena entry
   std::vector<std::string> state_names_;
   std::vector<AlignedBuffer> states_;
   std::vector<Run> runs_;

@@ -49,14 +49,14 @@ class SaveClock {
 };
 
 // Counts the evaluation towards best and patience. True where it is the best so far.
-bool take_evaluation(const ObjectiveOptions& options, const EvaluationResult& result,
-                     Progress& progress) {
+bool take_evaluation(const ObjectiveOptions& options, const Objective& objective,
+                     const EvaluationResult& result, Progress& progress) {
   const std::string metric = options.best.substr(options.best.find('.') + 1);
   const double* value = result.find(metric);
   if (value == nullptr) return false;
   const bool better =
-      !progress.best_value ||
-      (larger_is_better(metric) ? *value > *progress.best_value : *value < *progress.best_value);
+      !progress.best_value || (objective.larger_is_better(metric) ? *value > *progress.best_value
+                                                                  : *value < *progress.best_value);
   progress.evaluations_since_best = better ? 0 : progress.evaluations_since_best + 1;
   if (!better) return false;
   progress.best_value = *value;
@@ -66,8 +66,9 @@ bool take_evaluation(const ObjectiveOptions& options, const EvaluationResult& re
 
 }  // namespace
 
-TrainOutcome train(const RunConfig& config, const Place& place, Communicator& comm,
+TrainOutcome train(const RunConfig& given, const Place& place, Communicator& comm,
                    RunObserver& observer) {
+  RunConfig config = given;
   // Config and data, checked before anything is computed or written.
   const io::DataIndex train_data = open_dataset(comm, config.data, Split::train);
   const bool validates = has_split(config.data, Split::valid);
@@ -76,6 +77,12 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
   TrainingPlan plan;
   run_collectively(comm, "checking the config",
                    [&] { plan = check_plan(config, train_data, comm.size()); });
+
+  for (GroupOptions& group : config.optimizer.groups) {
+    if (!group.until) continue;
+    const auto steps = static_cast<double>(in_steps(*group.until, plan.steps_per_epoch));
+    group.until = Span{steps, Span::Unit::steps};
+  }
 
   // Model, arena, workers.
   Session session(config, place, comm, train_data);
@@ -100,8 +107,8 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
   SaveClock clock(config.checkpoint, plan);
   const auto save = [&] {
     const Stopwatch watch;
-    const fs::path folder = save_checkpoint(comm, store ? &*store : nullptr, session.model(),
-                                            session.layout(), state, identity);
+    const fs::path folder =
+        save_checkpoint(comm, store ? &*store : nullptr, session.model(), state, identity);
     if (store) store->prune(config.checkpoint.keep, {});
     outcome.checkpoint = folder;
     clock.saved(watch.seconds());
@@ -110,15 +117,14 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
   const auto write_model = [&] {
     run_collectively(comm, "writing the model", [&] {
       if (comm.rank() == 0) {
-        write_model_atomically(model_path, session.model(), session.layout(),
-                               state.parameters.span(), state.buffers);
+        write_model_atomically(model_path, session.model(), state.weights);
       }
     });
   };
 
   observer.on_start(plan, state.progress.step);
-  Trainer trainer(config, plan, comm, pool, session.objective(), session.model(), session.layout(),
-                  train_data, state);
+  Trainer trainer(config, plan, comm, pool, session.objective(), session.model(), train_data,
+                  state);
   const auto out_of_patience = [&] {
     return config.objective.patience > 0 &&
            state.progress.evaluations_since_best >= config.objective.patience;
@@ -134,8 +140,9 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
         evaluator && (last || (plan.evaluate_every_steps > 0 &&
                                state.progress.step % plan.evaluate_every_steps == 0));
     if (evaluates) {
-      const EvaluationResult result = evaluator->run(state.buffers);
-      const bool best = take_evaluation(config.objective, result, state.progress);
+      const EvaluationResult result = evaluator->run();
+      const bool best =
+          take_evaluation(config.objective, session.objective(), result, state.progress);
       if (best) write_model();
       observer.on_evaluation(result, state.progress.step, best);
       outcome.early = out_of_patience();
@@ -164,25 +171,24 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const fs::path& weights) {
   const io::DataIndex data = open_dataset(comm, config.data, split);
-  run_collectively(comm, "checking the config",
-                   [&] { static_cast<void>(check_model(config, data)); });
+  run_collectively(comm, "checking the config", [&] {
+    const std::string reason = check_model(config, data)->reason_against_evaluation();
+    if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
+  });
   Session session(config, place, comm, data);
   TrainingState& state = session.state();
   fs::path path = weights.empty() ? config.run.dir / "model" / "model.safetensors" : weights;
   if (fs::is_directory(path)) path /= "model.safetensors";
-  run_collectively(comm, "reading the weights", [&] {
-    read_model(path, /*strict=*/true, session.model(), session.layout(), state.parameters.span(),
-               state.buffers);
-  });
+  run_collectively(comm, "reading the weights",
+                   [&] { read_model(path, {}, session.model(), state.weights); });
   Evaluator evaluator(comm, session.pool(), data, config.data.batch, config.train.micro_batch,
                       session.objective());
-  return evaluator.run(state.buffers);
+  return evaluator.run();
 }
 
 ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
-  const auto model =
-      build_model(config.model, index.fields.front().sample_shape, output_count(config, index));
-  const ArenaLayout layout(model->parameters());
+  const auto model = check_model(config, index);
+  const ArenaLayout layout(model->parameters(), ArenaLayout::Holds::trained);
   const Optimizer optimizer(config.optimizer, layout, 0, 1);
   const std::int64_t bytes = layout.parameter_count() * static_cast<std::int64_t>(sizeof(float));
   return {

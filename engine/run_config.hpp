@@ -31,7 +31,8 @@ enum class LossKind {
   mean_squared_error,
   mean_absolute_error,
   huber,
-  binary_cross_entropy
+  binary_cross_entropy,
+  dice
 };
 enum class OptimizerKind { sgd, adamw };
 enum class ScheduleKind { constant, step, cosine, polynomial, one_cycle };
@@ -61,20 +62,45 @@ struct DataOptions {
   io::BatchOptions batch;
 };
 
+// The names of the targets, in order.
+inline std::vector<std::string> target_names(const DataOptions& data) {
+  std::vector<std::string> names;
+  for (const io::FieldOptions& field : data.fields) {
+    if (field.role == io::FieldRole::target) names.push_back(field.name);
+  }
+  return names;
+}
+
 struct ModelOptions {
-  std::string kind;
+  std::string kind;     // of the zoo; or
+  std::string program;  // a torch.export archive
   nlohmann::json options = nlohmann::json::object();
-  std::string weights;  // safetensors file; empty: initialised from the seed
+  std::string weights;  // safetensors file, index or folder; empty: from the seed or the program
   bool strict = true;
+  std::vector<std::pair<std::string, std::string>> key_map;  // regular expression, replacement
+  std::vector<std::string> reset;                            // globs of parameters drawn anew
 };
 
-struct ObjectiveOptions {
-  LossKind loss = LossKind::cross_entropy;
+struct LossOptions {
+  LossKind kind = LossKind::cross_entropy;
   double label_smoothing = 0;
   double huber_delta = 1;
   std::vector<double> class_weights;
   std::int64_t ignore_index = -100;
+  bool class_targets = true;  // dice: class indices, not one value a place
+};
+
+// One loss of a target against an output of the model.
+struct TermOptions {
+  std::string target;                 // "": the only one
+  std::optional<std::size_t> output;  // unset: the target's place among the targets
+  double weight = 1;
+  LossOptions loss;
   std::vector<std::string> metrics;
+};
+
+struct ObjectiveOptions {
+  std::vector<TermOptions> terms{TermOptions{}};
   std::string best = "valid.loss";
   std::int64_t patience = 0;  // evaluations without a better value; 0: never stop early
 };
@@ -88,6 +114,17 @@ struct TrainOptions {
   Span evaluate_every{1, Span::Unit::epochs};
 };
 
+// Parameters that are trained in another way; the last group that matches a name holds.
+struct GroupOptions {
+  std::string name;  // its number
+  std::vector<std::string> match;
+  bool freeze = false;
+  std::optional<Span> until;     // frozen only until then
+  bool keep_statistics = false;  // batch norm of these parameters stays in evaluation mode
+  double lr_scale = 1;
+  std::optional<double> weight_decay;
+};
+
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::sgd;
   double lr = 0.1;
@@ -99,6 +136,7 @@ struct OptimizerOptions {
   double weight_decay = 0;
   // Globs over parameter names; unset: every parameter with fewer than two axes (norms and biases).
   std::optional<std::vector<std::string>> no_decay;
+  std::vector<GroupOptions> groups;
 };
 
 struct ScheduleOptions {

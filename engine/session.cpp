@@ -5,13 +5,16 @@
 #include <algorithm>
 
 #include "engine/comm/collectively.hpp"
+#include "engine/glob.hpp"
+#include "engine/identity.hpp"
 #include "engine/model_file.hpp"
 #include "io/log.hpp"
 
 namespace hadal::engine {
 
 std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
-  if (config.objective.loss == LossKind::cross_entropy) {
+  if (!config.model.program.empty()) return 0;  // the program knows
+  if (config.objective.terms.front().loss.kind == LossKind::cross_entropy) {
     if (config.model.options.contains("classes"))
       return config.model.options["classes"].get<std::int64_t>();
     throw io::Error(
@@ -25,29 +28,40 @@ std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
   return 1;
 }
 
+std::vector<InputSpec> input_specs(const io::DataIndex& data) {
+  std::vector<InputSpec> inputs;
+  for (const io::FieldIndex& field : data.fields) {
+    if (field.options.role != io::FieldRole::input) continue;
+    inputs.push_back({field.options.name, field.options.dtype, field.sample_shape});
+  }
+  return inputs;
+}
+
 Session::Session(const RunConfig& config, const Place& place, Communicator& comm,
                  const io::DataIndex& data)
-    : objective_(config.objective),
-      model_(
-          build_model(config.model, data.fields.front().sample_shape, output_count(config, data))),
-      layout_(std::make_unique<ArenaLayout>(model_->parameters())),
-      state_(std::make_unique<TrainingState>(TrainingState{
-          .parameters = AlignedBuffer(layout_->size()),
-          .buffers = initial_buffers(model_->buffers()),
-          .optimizer = Optimizer(config.optimizer, *layout_, comm.rank(), comm.size()),
-          .progress = {}})) {
+    : objective_(config.objective, target_names(config.data)) {
   set_operator_threads(config.run.threads);
   run_collectively(comm, "building the model", [&] {
-    std::vector<std::span<float>> values(model_->parameters().size());
-    for (const ArenaEntry& entry : layout_->entries()) {
-      values[entry.parameter] =
-          state_->parameters.subspan(entry.offset, entry.offset + entry.count);
-    }
-    initialise(*model_, config.run.seed, values);
+    model_ = check_model(config, data);
+    Weights weights(*model_);
+    weights.initialise(*model_, config.run.seed);
+    weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
+      if (!matches_any(config.model.reset, entry.name)) return;
+      draw(model_->parameters()[entry.parameter], config.run.seed, values);
+    });
+    Optimizer optimizer(config.optimizer, weights.layout, comm.rank(), comm.size());
+    state_ = std::make_unique<TrainingState>(
+        TrainingState{std::move(weights), std::move(optimizer), {}});
     start_workers(config, place, data);
+    // Now it is known which parameters no gradient ever reaches.
+    state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
+                                  comm.size(), fingerprint_.arrived);
     if (!config.model.weights.empty()) {
-      read_model(config.model.weights, config.model.strict, *model_, *layout_,
-                 state_->parameters.span(), state_->buffers);
+      read_model(config.model.weights,
+                 {.strict = config.model.strict,
+                  .key_map = config.model.key_map,
+                  .reset = config.model.reset},
+                 *model_, state_->weights, comm.rank() == 0 ? Tells::yes : Tells::no);
     }
   });
 }
@@ -55,15 +69,15 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
 void Session::start_workers(const RunConfig& config, const Place& place,
                             const io::DataIndex& data) {
   const auto make = [this] {
-    return std::make_unique<Worker>(*model_, *layout_, objective_, state_->parameters.span());
+    return std::make_unique<Worker>(*model_, objective_, state_->weights);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
-  fingerprint_ =
-      hadal::engine::fingerprint(*pool_, *layout_, data, config.train.micro_batch, state_->buffers);
+  fingerprint_ = hadal::engine::fingerprint(*pool_, state_->weights, data, config.train.micro_batch,
+                                            objective_.term_count());
   int workers = place.workers;
   if (place.memory_bytes > 0) {
     // A further worker takes its activations and about two more gradient buffers.
-    const std::int64_t each = fingerprint_.peak_bytes + 2 * layout_->size() * 4;
+    const std::int64_t each = fingerprint_.peak_bytes + 2 * state_->weights.layout.size() * 4;
     const std::int64_t room = place.memory_bytes - resident_bytes();
     const auto fitting = static_cast<int>(
         std::clamp<std::int64_t>(1 + room / std::max<std::int64_t>(each, 1), 1, workers));

@@ -18,7 +18,6 @@ class Session {
           const io::DataIndex& data);
 
   const Model& model() const { return *model_; }
-  const ArenaLayout& layout() const { return *layout_; }
   const Objective& objective() const { return objective_; }
   WorkerPool& pool() { return *pool_; }
   TrainingState& state() { return *state_; }
@@ -29,11 +28,13 @@ class Session {
 
   Objective objective_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<ArenaLayout> layout_;
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;
 };
+
+// The inputs of the model, from the data's own headers.
+std::vector<InputSpec> input_specs(const io::DataIndex& data);
 
 // Values that the model gives for a sample where its options do not say: the target's, or for
 // cross_entropy nothing that headers tell. Throws a config error in that case.

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "engine/comm/collectively.hpp"
 #include "engine/stopwatch.hpp"
@@ -70,14 +69,13 @@ struct Trainer::Control {
 
 Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm,
                  WorkerPool& pool, const Objective& objective, const Model& model,
-                 const ArenaLayout& layout, const io::DataIndex& index, TrainingState& state)
+                 const io::DataIndex& index, TrainingState& state)
     : config_(config),
       plan_(plan),
       comm_(comm),
       pool_(pool),
       objective_(objective),
       model_(model),
-      layout_(layout),
       index_(index),
       state_(state),
       shares_(shares(plan.micro_batches, comm.size())),
@@ -85,8 +83,8 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),
       reader_(index, config.data.batch),
-      gradient_pool_(layout.size()),
-      reducer_(comm, layout, shares_) {
+      gradient_pool_(state.weights.layout.size()),
+      reducer_(comm, state.weights.layout, shares_) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
                                          state.progress.step, plan.steps, kLoaderDepth);
   std::optional<io::Error> failure;
@@ -105,7 +103,7 @@ std::vector<io::Batch> Trainer::load(std::int64_t step) {
   for (std::int64_t m = share_.begin; m < share_.end; ++m) {
     batches.push_back(
         reader_.read(order_.micro_batch(plan_.epoch_of(step), plan_.step_in_epoch(step), m)));
-    batches.back().weight = batches.back().count() == 0 ? 0.0 : objective_.weight(batches.back());
+    batches.back().weights = objective_.weights(batches.back());
   }
   return batches;
 }
@@ -124,7 +122,9 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   std::int64_t widest = 0;
   for (const Share& share : shares_) widest = std::max(widest, share.count());
   const auto slots = static_cast<std::size_t>(widest);
-  const std::size_t record = sizeof(Header) + slots * (sizeof(double) + sizeof(float));
+  const std::size_t terms = objective_.term_count();
+  const std::size_t weights_bytes = slots * terms * sizeof(double);
+  const std::size_t record = sizeof(Header) + weights_bytes + slots * sizeof(float);
   std::vector<std::byte> out(record);
   Header header{.failed = failure ? 1 : 0,
                 .stop = static_cast<std::int32_t>(mine.stop),
@@ -132,11 +132,12 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   std::byte* const weights = out.data() + sizeof header;
   for (std::size_t i = 0; i < batches_.size(); ++i) {
     header.bad_samples += batches_[i].skipped;
-    std::memcpy(weights + i * sizeof(double), &batches_[i].weight, sizeof(double));
+    std::memcpy(weights + i * terms * sizeof(double), batches_[i].weights.data(),
+                terms * sizeof(double));
   }
   std::memcpy(out.data(), &header, sizeof header);
   if (!losses.empty()) {
-    std::memcpy(weights + slots * sizeof(double), losses.data(), losses.size() * sizeof(float));
+    std::memcpy(weights + weights_bytes, losses.data(), losses.size() * sizeof(float));
   }
   std::vector<std::byte> all(record * static_cast<std::size_t>(comm_.size()));
   const Stopwatch watch;
@@ -144,7 +145,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   comm_wait_ += watch.seconds();
   Control control{.agreed = {},
                   .losses = std::vector<float>(static_cast<std::size_t>(plan_.micro_batches))};
-  weights_.assign(static_cast<std::size_t>(plan_.micro_batches), 0.0);
+  weights_.assign(static_cast<std::size_t>(plan_.micro_batches) * terms, 0.0);
   bad_samples_ = 0;
   bool failed = false;
   for (std::size_t r = 0; r < shares_.size(); ++r) {
@@ -157,8 +158,9 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
     bad_samples_ += theirs.bad_samples;
     const auto count = static_cast<std::size_t>(shares_[r].count());
     const auto first = static_cast<std::size_t>(shares_[r].begin);
-    std::memcpy(weights_.data() + first, from + sizeof theirs, count * sizeof(double));
-    std::memcpy(control.losses.data() + first, from + sizeof theirs + slots * sizeof(double),
+    std::memcpy(weights_.data() + first * terms, from + sizeof theirs,
+                count * terms * sizeof(double));
+    std::memcpy(control.losses.data() + first, from + sizeof theirs + weights_bytes,
                 count * sizeof(float));
   }
   if (failed) agree_on_failure(comm_, fmt::format("step {}", state_.progress.step + 1), failure);
@@ -166,16 +168,21 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
 }
 
 void Trainer::compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
-                      std::vector<float>& losses, double step_weight) {
+                      std::vector<float>& losses, const Leaves& leaves,
+                      const std::vector<double>& step_weights) {
   pool_.run(0, static_cast<std::int64_t>(batches_.size()), [&](Worker& worker, std::int64_t i) {
     const io::Batch& batch = batches_[static_cast<std::size_t>(i)];
-    if (batch.weight == 0) return;
     const std::int64_t m = share_.begin + i;
-    const auto factor = static_cast<float>(batch.weight / step_weight);
+    if (!leaves.any(m, m + 1)) return;
+    std::vector<float> factors;
+    for (std::size_t t = 0; t < step_weights.size(); ++t) {
+      factors.push_back(
+          batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
+    }
     AlignedBuffer gradient = gradient_pool_.take();
     MicroBatchResult result =
-        worker.train(batch, factor, micro_batch_seed(config_.run.seed, state_.progress.step, m),
-                     state_.buffers, gradient.span());
+        worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
+                     gradient.span());
     losses[static_cast<std::size_t>(i)] = result.loss;
     gradients.arrive(m, std::move(gradient));
     buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
@@ -183,22 +190,27 @@ void Trainer::compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers
 }
 
 double Trainer::gradient_norm(std::span<const float> gradient) {
+  const ArenaLayout& layout = state_.weights.layout;
   std::string mine;
-  for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
-    const ArenaSlice slice = layout_.slice(b, comm_.rank(), comm_.size());
+  for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
+    const ArenaSlice slice = layout.slice(b, comm_.rank(), comm_.size());
     for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
-      const ArenaBlock& block = layout_.blocks()[k];
-      const double sum = kernels::sum_of_squares(gradient.subspan(
-          static_cast<std::size_t>(block.offset), static_cast<std::size_t>(block.count)));
+      const ArenaBlock& block = layout.blocks()[k];
+      // What this update leaves alone counts for nothing.
+      const bool counts = state_.optimizer.trains(block.entry, state_.progress.updates + 1);
+      const double sum =
+          counts ? kernels::sum_of_squares(gradient.subspan(static_cast<std::size_t>(block.offset),
+                                                            static_cast<std::size_t>(block.count)))
+                 : 0.0;
       mine.append(reinterpret_cast<const char*>(&sum), sizeof sum);
     }
   }
   const std::vector<std::string> all = all_gather_text(comm_, mine);
   std::vector<std::size_t> read(all.size(), 0);
   double total = 0;
-  for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+  for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
     for (std::size_t r = 0; r < all.size(); ++r) {
-      const ArenaSlice slice = layout_.slice(b, static_cast<int>(r), comm_.size());
+      const ArenaSlice slice = layout.slice(b, static_cast<int>(r), comm_.size());
       for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
         double sum = 0;
         std::memcpy(&sum, all[r].data() + read[r], sizeof sum);
@@ -218,11 +230,11 @@ void Trainer::update(AlignedBuffer gradient, double norm, double lr) {
   }
   ++state_.progress.updates;
   pool_.run(0, state_.optimizer.run_count(), [&](Worker&, std::int64_t number) {
-    state_.optimizer.update(number, state_.parameters.span(), gradient.span(), lr,
+    state_.optimizer.update(number, state_.weights.parameters.span(), gradient.span(), lr,
                             state_.progress.updates, scale);
   });
   gradient_pool_.give_back(std::move(gradient));
-  reducer_.gather(state_.parameters.span());
+  reducer_.gather(state_.weights.parameters.span());
 }
 
 void Trainer::fail_not_finite(const std::vector<float>& losses) const {
@@ -257,16 +269,20 @@ StepReport Trainer::step(const Wishes& mine) {
   StepReport report{.step = state_.progress.step + 1,
                     .lr = schedule_.lr(state_.progress.step),
                     .bad_samples = bad_samples_};
-  std::vector<bool> present;
-  for (const double weight : weights_) present.push_back(weight > 0);
-  const double step_weight = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  // A micro-batch takes part where any loss has something to divide by.
+  std::vector<bool> present(static_cast<std::size_t>(plan_.micro_batches), false);
+  std::vector<double> step_weights(objective_.term_count(), 0.0);
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    step_weights[i % step_weights.size()] += weights_[i];
+    if (weights_[i] > 0) present[i / step_weights.size()] = true;
+  }
   const Leaves leaves(present);
   GradientFold gradients(leaves, share_, gradient_add(gradient_pool_));
   CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
   std::vector<float> losses(batches_.size(), 0.0f);
   std::optional<io::Error> failure;
   try {
-    compute(gradients, buffers, losses, step_weight);
+    compute(gradients, buffers, losses, leaves, step_weights);
     if (report.step < plan_.steps) fetch_next();
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
@@ -284,7 +300,7 @@ StepReport Trainer::step(const Wishes& mine) {
     report.skipped = !finite;
     if (finite) {
       update(std::move(gradient), report.grad_norm, report.lr);
-      state_.buffers = next;
+      state_.weights.buffers = next;
     } else {
       gradient_pool_.give_back(std::move(gradient));
     }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "engine/buffers.hpp"
 #include "engine/gradient_fold.hpp"
 #include "engine/reducer.hpp"
 #include "engine/schedule.hpp"
@@ -51,8 +52,8 @@ class Trainer {
  public:
   // All references must outlive the trainer. Starts loading at state.progress.step.
   Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm, WorkerPool& pool,
-          const Objective& objective, const Model& model, const ArenaLayout& layout,
-          const io::DataIndex& index, TrainingState& state);
+          const Objective& objective, const Model& model, const io::DataIndex& index,
+          TrainingState& state);
 
   // Collective. Does step state.progress.step + 1 and advances the progress. Throws, on all ranks
   // the same: data errors of any rank, a numeric error that names micro-batch and samples.
@@ -66,7 +67,8 @@ class Trainer {
   Control exchange(const Wishes& mine, const std::vector<float>& losses,
                    const std::optional<io::Error>& failure);
   void compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
-               std::vector<float>& losses, double step_weight);
+               std::vector<float>& losses, const Leaves& leaves,
+               const std::vector<double>& step_weights);
   double gradient_norm(std::span<const float> gradient);
   void update(AlignedBuffer gradient, double norm, double lr);
   [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;
@@ -77,7 +79,6 @@ class Trainer {
   WorkerPool& pool_;
   const Objective& objective_;
   const Model& model_;
-  const ArenaLayout& layout_;
   const io::DataIndex& index_;
   TrainingState& state_;
   std::vector<Share> shares_;
@@ -88,7 +89,7 @@ class Trainer {
   GradientPool gradient_pool_;
   Reducer reducer_;
   std::vector<io::Batch> batches_;  // of the coming step
-  std::vector<double> weights_;     // of all micro-batches of the coming step
+  std::vector<double> weights_;     // of the coming step: micro-batch by micro-batch, one a term
   std::int64_t bad_samples_ = 0;    // of the coming step, on all ranks
   double data_wait_ = 0;
   double comm_wait_ = 0;

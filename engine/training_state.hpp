@@ -3,9 +3,8 @@
 
 #include <optional>
 
-#include "engine/aligned_buffer.hpp"
-#include "engine/buffers.hpp"
 #include "engine/optimizer.hpp"
+#include "engine/weights.hpp"
 
 namespace hadal::engine {
 
@@ -19,9 +18,8 @@ struct Progress {
 };
 
 struct TrainingState {
-  AlignedBuffer parameters;  // the arena, the same on all ranks
-  BufferValues buffers;      // the same on all ranks
-  Optimizer optimizer;       // the slices this rank owns
+  Weights weights;      // the same on all ranks
+  Optimizer optimizer;  // the slices this rank owns
   Progress progress;
 };
 

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/random_operators.hpp"
+
 namespace hadal::engine {
 namespace {
 
@@ -32,7 +34,46 @@ class TakeGradient : public torch::autograd::PostAccumulateGradHook {
 };
 
 at::ScalarType to_aten(io::DType dtype) {
-  return dtype == io::DType::i64 ? at::kLong : (dtype == io::DType::u8 ? at::kByte : at::kFloat);
+  using enum io::DType;
+  switch (dtype) {
+    case boolean:
+      return at::kBool;
+    case u8:
+      return at::kByte;
+    case i8:
+      return at::kChar;
+    case i16:
+      return at::kShort;
+    case u16:
+      return at::kUInt16;
+    case i32:
+      return at::kInt;
+    case u32:
+      return at::kUInt32;
+    case i64:
+      return at::kLong;
+    case u64:
+      return at::kUInt64;
+    case f16:
+      return at::kHalf;
+    case bf16:
+      return at::kBFloat16;
+    case f32:
+      return at::kFloat;
+    case f64:
+      return at::kDouble;
+  }
+  return at::kFloat;
+}
+
+// Views; the values keep the memory alive for as long as the tensors are used.
+std::vector<at::Tensor> as_tensors(const BufferLayout& layout, BufferValues& values) {
+  std::vector<at::Tensor> tensors;
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    const BufferSpec& spec = layout.specs()[i];
+    tensors.push_back(at::from_blob(layout.of(values, i).data(), spec.shape, to_aten(spec.dtype)));
+  }
+  return tensors;
 }
 
 // The batch keeps the memory alive for as long as the tensors are used.
@@ -49,98 +90,89 @@ std::vector<at::Tensor> as_tensors(const std::vector<io::FieldBatch>& fields) {
 
 struct Worker::Impl {
   const Model& model;
-  const ArenaLayout& layout;
   const Objective& objective;
-  std::vector<at::Tensor> leaves;  // in the model's order
+  Weights& weights;
+  std::vector<at::Tensor> parameters;  // in the model's order; those trained are leaves
+  std::vector<at::Tensor> constants;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   bool checked = false;
 
-  Impl(const Model& m, const ArenaLayout& l, const Objective& o, std::span<float> parameters)
-      : model(m), layout(l), objective(o), leaves(m.parameters().size()) {
-    for (const ArenaEntry& entry : layout.entries()) {
-      leaves[entry.parameter] =
-          at::from_blob(parameters.data() + entry.offset, entry.shape, at::kFloat);
-      leaves[entry.parameter].requires_grad_(true);
-    }
-  }
-
-  std::vector<at::Tensor> buffer_tensors(BufferValues& values) const {
-    std::vector<at::Tensor> tensors;
-    std::size_t floats = 0, integers = 0;
-    for (const BufferSpec& spec : model.buffers()) {
-      const auto count = static_cast<std::size_t>(io::element_count(spec.shape));
-      if (spec.dtype == io::DType::f32) {
-        tensors.push_back(at::from_blob(values.floats.data() + floats, spec.shape, at::kFloat));
-        floats += count;
-      } else {
-        tensors.push_back(at::from_blob(values.integers.data() + integers, spec.shape, at::kLong));
-        integers += count;
-      }
-    }
-    return tensors;
+  Impl(const Model& m, const Objective& o, Weights& w)
+      : model(m),
+        objective(o),
+        weights(w),
+        parameters(m.parameters().size()),
+        constants(as_tensors(m.constants(), w.constants)) {
+    weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
+      at::Tensor tensor = at::from_blob(values.data(), entry.shape, at::kFloat);
+      tensor.requires_grad_(!model.parameters()[entry.parameter].frozen);
+      parameters[entry.parameter] = tensor;
+    });
   }
 
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, BufferValues& values,
                                   bool training) {
-    std::vector<at::Tensor> buffers = buffer_tensors(values);
-    ForwardContext context{
-        .parameters = leaves, .buffers = buffers, .training = training, .generator = &generator};
+    std::vector<at::Tensor> buffers = as_tensors(model.buffers(), values);
+    const WorkerGenerator draws(generator);
+    ForwardContext context{.specs = model.parameters(),
+                           .parameters = parameters,
+                           .buffers = buffers,
+                           .constants = constants,
+                           .training = training,
+                           .generator = &generator};
     return model.forward(inputs, context);
   }
 
-  void check_once(const at::Tensor& output, const at::Tensor& target) {
-    if (!checked) objective.check_shapes(output, target);
+  void check_once(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) {
+    if (!checked) objective.check_shapes(outputs, targets);
     checked = true;
   }
 };
 
-Worker::Worker(const Model& model, const ArenaLayout& layout, const Objective& objective,
-               std::span<float> parameters)
-    : impl_(std::make_unique<Impl>(model, layout, objective, parameters)) {}
+Worker::Worker(const Model& model, const Objective& objective, Weights& weights)
+    : impl_(std::make_unique<Impl>(model, objective, weights)) {}
 
 Worker::~Worker() = default;
 
-MicroBatchResult Worker::train(const io::Batch& batch, float factor, std::uint64_t seed,
-                               const BufferValues& buffers, std::span<float> gradient) {
-  MicroBatchResult result{.buffers = buffers};
+MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> factors,
+                               std::uint64_t seed, std::span<float> gradient) {
+  const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
+  MicroBatchResult result{.buffers = impl_->weights.buffers,
+                          .arrived = std::vector<std::uint8_t>(entries.size(), 0)};
   impl_->generator.set_current_seed(seed);
-  std::vector<std::uint8_t> arrived(impl_->layout.entries().size(), 0);
-  for (std::size_t e = 0; e < arrived.size(); ++e) {
-    const ArenaEntry& entry = impl_->layout.entries()[e];
-    const at::Tensor& leaf = impl_->leaves[entry.parameter];
+  for (std::size_t e = 0; e < entries.size(); ++e) {
     torch::autograd::impl::set_post_acc_grad_hooks(
-        leaf,
+        impl_->parameters[entries[e].parameter],
         std::make_unique<TakeGradient>(
-            at::from_blob(gradient.data() + entry.offset, entry.shape, at::kFloat), arrived[e]));
+            at::from_blob(gradient.data() + entries[e].offset, entries[e].shape, at::kFloat),
+            result.arrived[e]));
   }
   const std::vector<at::Tensor> inputs = as_tensors(batch.inputs);
   const std::vector<at::Tensor> targets = as_tensors(batch.targets);
   {
     const std::vector<at::Tensor> outputs = impl_->forward(inputs, result.buffers, true);
-    impl_->check_once(outputs[0], targets[0]);
-    at::Tensor loss = impl_->objective.loss(outputs, targets);
-    if (factor != 1.0f) loss = loss * factor;
+    impl_->check_once(outputs, targets);
+    const at::Tensor loss = impl_->objective.loss(outputs, targets, factors);
     result.loss = loss.item<float>();
-    loss.backward();
+    if (loss.requires_grad()) loss.backward();
   }
-  for (std::size_t e = 0; e < arrived.size(); ++e) {
-    const ArenaEntry& entry = impl_->layout.entries()[e];
-    float* const place = gradient.data() + entry.offset;
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    float* const place = gradient.data() + entries[e].offset;
     const std::int64_t next =
-        e + 1 < arrived.size() ? impl_->layout.entries()[e + 1].offset : impl_->layout.size();
-    if (arrived[e] == 0) std::fill(place, place + entry.count, 0.0f);
+        e + 1 < entries.size() ? entries[e + 1].offset : impl_->weights.layout.size();
+    if (result.arrived[e] == 0) std::fill(place, place + entries[e].count, 0.0f);
     // Padding takes part in the sums and must not hold what an earlier use of the memory left.
-    std::fill(place + entry.count, gradient.data() + next, 0.0f);
+    std::fill(place + entries[e].count, gradient.data() + next, 0.0f);
   }
   return result;
 }
 
-std::vector<double> Worker::evaluate(const io::Batch& batch, const BufferValues& buffers) {
+Objective::Sums Worker::evaluate(const io::Batch& batch) {
   const at::NoGradGuard no_grad;
-  BufferValues values = buffers;
+  BufferValues values = impl_->weights.buffers;
   const std::vector<at::Tensor> targets = as_tensors(batch.targets);
   const std::vector<at::Tensor> outputs = impl_->forward(as_tensors(batch.inputs), values, false);
-  impl_->check_once(outputs[0], targets[0]);
+  impl_->check_once(outputs, targets);
   return impl_->objective.sums(outputs, targets);
 }
 

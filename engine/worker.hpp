@@ -7,10 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/arena.hpp"
-#include "engine/buffers.hpp"
-#include "engine/model.hpp"
 #include "engine/objective.hpp"
+#include "engine/weights.hpp"
 #include "io/batch_reader.hpp"
 
 namespace hadal::engine {
@@ -18,22 +16,23 @@ namespace hadal::engine {
 struct MicroBatchResult {
   float loss = 0;  // scaled: the micro-batch's part of the step's loss
   BufferValues buffers;
+  std::vector<std::uint8_t> arrived;  // by arena entry: whether it got a gradient
 };
 
 class Worker {
  public:
-  // `parameters` is the arena; it must outlive the worker.
-  Worker(const Model& model, const ArenaLayout& layout, const Objective& objective,
-         std::span<float> parameters);
+  // All must outlive the worker; the weights stay where they are.
+  Worker(const Model& model, const Objective& objective, Weights& weights);
   ~Worker();
 
-  // Forward and backward of (mean loss * factor). `gradient` (an arena) receives every gradient,
-  // zeros where a parameter gets none. Call from one thread at a time.
-  MicroBatchResult train(const io::Batch& batch, float factor, std::uint64_t seed,
-                         const BufferValues& buffers, std::span<float> gradient);
+  // Forward and backward of the sum of (mean loss * factor), one factor a term of the objective.
+  // `gradient` (an arena) receives every gradient, zeros where a parameter gets none. Call from one
+  // thread at a time. In both calls the buffers of the weights stay as they are.
+  MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
+                         std::span<float> gradient);
 
   // Forward only, in evaluation mode: the objective's sums.
-  std::vector<double> evaluate(const io::Batch& batch, const BufferValues& buffers);
+  Objective::Sums evaluate(const io::Batch& batch);
 
  private:
   struct Impl;

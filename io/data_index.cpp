@@ -57,6 +57,22 @@ void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
   }
 }
 
+// The extent of a sample's scores that its labels do not have: the first one, else the last.
+std::int64_t classes_among(const Shape& scores, const Shape& labels) {
+  if (scores.size() != labels.size() + 1) return 0;
+  const auto fits = [&](std::size_t axis) {
+    for (std::size_t d = 0; d < labels.size(); ++d) {
+      const std::int64_t extent = scores[d < axis ? d : d + 1];
+      if (extent >= 0 && extent != labels[d]) return false;
+    }
+    return true;
+  };
+  for (const std::size_t axis : {std::size_t{0}, scores.size() - 1}) {
+    if (fits(axis)) return std::max<std::int64_t>(scores[axis], 0);
+  }
+  return 0;
+}
+
 FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDataset>& scans,
                        std::vector<std::string>& faults, std::vector<std::string>& notes) {
   FieldIndex field;
@@ -84,6 +100,9 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
   }
   if (field.parts.empty()) return field;
   field.sample_shape = batch_shape(options, field.stored_shape);
+  if (!options.scores.empty()) {
+    field.options.classes = classes_among(options.scores, field.sample_shape);
+  }
   check_field(field, faults);
   if (!always_exact(field.stored_dtype, options.dtype)) {
     notes.push_back(fmt::format("{} is stored as {} and rounded to {}", options.path,

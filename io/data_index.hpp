@@ -32,6 +32,9 @@ struct FieldOptions {
   std::vector<double> std;
   bool one_hot = false;      // stored one-hot, becomes the class index
   std::int64_t classes = 0;  // > 0: values must lie in [0, classes) or equal ignore_index
+  // The scores that the model gives for a sample, [classes, …] or […, classes]: the number of
+  // classes follows from it and the shape of the labels. -1 for an extent that is not known.
+  Shape scores;
   std::int64_t ignore_index = -100;
 
   bool operator==(const FieldOptions&) const = default;

@@ -98,12 +98,15 @@ std::uint64_t little_endian(std::span<const std::byte> bytes) {
 std::string_view guess(std::span<const std::byte> start) {
   const std::string_view text(reinterpret_cast<const char*>(start.data()), start.size());
   if (text.starts_with("PK\x03\x04")) {
-    return "a zip archive, as torch.save and torch.export write; save it with "
-           "safetensors.torch.save_file";
+    return "a zip archive, as torch.save and torch.export write; convert a state dict once with "
+           "python -c 'import torch, safetensors.torch as s; "
+           "s.save_file(torch.load(\"net.pt\", weights_only=True), \"net.safetensors\")'";
   }
   if (text.starts_with("\x89HDF\r\n\x1a\n")) return "an HDF5 file";
   if (text.starts_with("\x80"))
-    return "a Python pickle, which is never read; save it as safetensors";
+    return "a Python pickle, which is never read; convert a state dict once with "
+           "python -c 'import torch, safetensors.torch as s; "
+           "s.save_file(torch.load(\"net.pt\", weights_only=True), \"net.safetensors\")'";
   return "something else";
 }
 

@@ -38,11 +38,20 @@ void flatten(const toml::table& table, const std::string& prefix, const std::fil
       flatten(*inner, name + ".", path, entries);
       continue;
     }
+    // A list of tables: each under its number, "optimizer.group.0.match".
+    if (const auto* list = node.as_array(); list != nullptr && list->is_array_of_tables()) {
+      for (std::size_t i = 0; i < list->size(); ++i) {
+        flatten(*list->get_as<toml::table>(i), fmt::format("{}.{}.", name, i), path, entries);
+      }
+      continue;
+    }
     const toml::source_position at = key.source().begin;
     entries.push_back({.key = name,
                        .value = to_json(node),
                        .source = fmt::format("{}:{}:{}", path.string(), at.line, at.column),
-                       .folder = path.parent_path()});
+                       .folder = path.parent_path(),
+                       .line = at.line,
+                       .column = at.column});
   }
 }
 
@@ -111,6 +120,10 @@ std::vector<ConfigEntry> parse_config(const std::string& text, const std::filesy
     throw config_error(fmt::format("{}:{}:{}: {}", path.string(), at.line, at.column,
                                    std::string_view(error.description())));
   }
+  // The parser sorts keys by name; people expect the order in which they wrote them.
+  std::stable_sort(entries.begin(), entries.end(), [](const ConfigEntry& a, const ConfigEntry& b) {
+    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+  });
   return entries;
 }
 

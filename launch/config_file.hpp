@@ -14,6 +14,8 @@ struct ConfigEntry {
   nlohmann::json value;
   std::string source;            // "config.toml:12:5", "--set" or "default"
   std::filesystem::path folder;  // relative paths start here
+  std::size_t line = 0;          // in its file
+  std::size_t column = 0;
 };
 
 // Reads the file, the files it includes (the including file wins), and the options on top. Later

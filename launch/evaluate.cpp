@@ -38,6 +38,7 @@ int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm) {
     nlohmann::ordered_json document = {{"split", arguments.split}, {"samples", result.samples}};
     for (std::size_t i = 0; i < result.names.size(); ++i)
       document[result.names[i]] = result.values[i];
+    for (const auto& [name, rows] : result.tables) document["tables"][name] = rows;
     fmt::print("{}\n", document.dump(1));
     return 0;
   }

@@ -61,7 +61,13 @@ nlohmann::ordered_json json_schema() {
         (*at)["additionalProperties"] = false;
       }
       if (dot == std::string::npos && row.required) (*at)["required"].push_back(part);
-      at = part == "*" ? &(*at)["additionalProperties"] : &(*at)["properties"][part];
+      if (part == "*" && row.key.starts_with("optimizer.group.")) {
+        // A list of tables in the file.
+        *at = {{"type", "array"}, {"items", at->value("items", ordered::object())}};
+        at = &(*at)["items"];
+      } else {
+        at = part == "*" ? &(*at)["additionalProperties"] : &(*at)["properties"][part];
+      }
       if (at->is_boolean() || at->is_null()) *at = ordered::object();
       if (dot == std::string::npos) break;
       rest = rest.substr(dot + 1);

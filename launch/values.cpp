@@ -120,6 +120,11 @@ std::optional<std::string> fault_of(const ValueType& type, const json& value) {
     case ValueKind::numbers:
       return need(is_finite_number(value) || all_of_list(value, is_finite_number),
                   "must be a number or a list of numbers");
+    case ValueKind::pairs:
+      return need(
+          all_of_list(value,
+                      [](const json& v) { return v.size() == 2 && all_of_list(v, is_text); }),
+          "must be a list of pairs of strings, [[\"from\", \"to\"]]");
     case ValueKind::choice:
       return need(is_text(value) && std::find(type.choices.begin(), type.choices.end(),
                                               value.get<std::string>()) != type.choices.end(),
@@ -174,6 +179,12 @@ nlohmann::ordered_json json_schema_of(const ValueType& type) {
       break;
     case ValueKind::numbers:
       schema = {{"type", {"number", "array"}}, {"items", {{"type", "number"}}}};
+      break;
+    case ValueKind::pairs:
+      schema = {
+          {"type", "array"},
+          {"items",
+           {{"type", "array"}, {"items", {{"type", "string"}}}, {"minItems", 2}, {"maxItems", 2}}}};
       break;
     case ValueKind::choice:
       schema["enum"] = type.choices;

@@ -21,6 +21,7 @@ enum class ValueKind {
   texts,    // list of strings
   paths,    // list of paths; one string is a list of one
   numbers,  // list of numbers; one number is a list of one
+  pairs,    // list of pairs of strings
   choice,
   size,      // bytes: "64MiB" or a whole number
   span,      // "10ep", "500st" or a whole number of steps

@@ -21,6 +21,7 @@ class Convnet : public Model {
     const auto channels = options.counts("channels", {32, 64});
     dropout_ = options.share("dropout", 0);
     const std::int64_t classes = options.count("classes", outputs);
+    uses_batch_statistics_ = true;
     const Lists lists{parameters_, buffers_};
     std::int64_t width = input[0];
     for (std::size_t i = 0; i < channels.size(); ++i) {

@@ -47,15 +47,16 @@ BatchNorm2d::BatchNorm2d(Lists lists, const std::string& name, std::int64_t chan
     : weight_(lists.parameters.size()), buffer_(lists.buffers.size()) {
   lists.parameters.push_back({name + ".weight", {channels}, {Init::Kind::constant, 1}});
   lists.parameters.push_back({name + ".bias", {channels}, {Init::Kind::constant, 0}});
-  lists.buffers.push_back({name + ".running_mean", {channels}, io::DType::f32, 0});
-  lists.buffers.push_back({name + ".running_var", {channels}, io::DType::f32, 1});
-  lists.buffers.push_back({name + ".num_batches_tracked", {}, io::DType::i64, 0});
+  lists.buffers.add({name + ".running_mean", {channels}, io::DType::f32, 0});
+  lists.buffers.add({name + ".running_var", {channels}, io::DType::f32, 1});
+  lists.buffers.add({name + ".num_batches_tracked", {}, io::DType::i64, 0});
 }
 
 at::Tensor BatchNorm2d::operator()(const at::Tensor& x, const ForwardContext& context) const {
-  if (context.training) context.buffers[buffer_ + 2].add_(1);
+  const bool training = context.training && !context.specs[weight_].keeps_statistics;
+  if (training) context.buffers[buffer_ + 2].add_(1);
   return at::batch_norm(x, context.parameters[weight_], context.parameters[weight_ + 1],
-                        context.buffers[buffer_], context.buffers[buffer_ + 1], context.training,
+                        context.buffers[buffer_], context.buffers[buffer_ + 1], training,
                         /*momentum=*/0.1, /*eps=*/1e-5, /*cudnn_enabled=*/true);
 }
 

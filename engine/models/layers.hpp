@@ -13,7 +13,7 @@ namespace hadal::engine::models {
 
 struct Lists {
   std::vector<ParameterSpec>& parameters;
-  std::vector<BufferSpec>& buffers;
+  BufferLayout& buffers;
 };
 
 class Linear {

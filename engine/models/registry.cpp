@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include "engine/models/zoo.hpp"
+#include "engine/program/exported_model.hpp"
 #include "io/error.hpp"
 #include "io/nearest.hpp"
 
@@ -70,8 +71,15 @@ std::vector<std::string> model_kinds() {
   return {"mlp", "convnet", "resnet18", "resnet34", "resnet50"};
 }
 
-std::unique_ptr<Model> build_model(const ModelOptions& options, const io::Shape& input,
-                                   std::int64_t outputs) {
+std::unique_ptr<Model> build_model(const ModelOptions& options,
+                                   const std::vector<InputSpec>& inputs, std::int64_t outputs) {
+  if (!options.program.empty()) return std::make_unique<ExportedModel>(options.program, inputs);
+  if (inputs.size() != 1) {
+    throw io::Error(io::ErrorKind::config,
+                    fmt::format("model.kind = \"{}\" takes one input, [data.inputs] names {}",
+                                options.kind, inputs.size()));
+  }
+  const io::Shape& input = inputs.front().shape;
   models::OptionReader reader(options.kind, options.options);
   std::unique_ptr<Model> model;
   if (options.kind == "mlp") model = models::mlp(reader, input, outputs);

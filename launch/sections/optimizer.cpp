@@ -6,6 +6,43 @@ using engine::RunConfig;
 using nlohmann::json;
 using Kind = ValueKind;
 
+namespace {
+
+engine::GroupOptions& group(RunConfig& config, const std::string& name) {
+  for (engine::GroupOptions& existing : config.optimizer.groups) {
+    if (existing.name == name) return existing;
+  }
+  config.optimizer.groups.push_back({.name = name});
+  return config.optimizer.groups.back();
+}
+
+void add_groups(Table& table) {
+  const auto each = [&](const std::string& key, ValueType type, json otherwise,
+                        const std::string& help,
+                        void (*apply)(engine::GroupOptions&, const json&)) {
+    table.add("optimizer.group.*." + key, std::move(type), std::move(otherwise), Bound::identity,
+              help, [apply](RunConfig& c, const std::string& name, const json& v) {
+                apply(group(c, name), v);
+              });
+  };
+  each("match", plain(Kind::texts), nullptr, "Globs over parameter names.",
+       [](engine::GroupOptions& g, const json& v) { g.match = as_list(v); });
+  table.rows.back().required = true;
+  each("freeze", plain(Kind::boolean), false, "No gradient, no optimizer state, no reduction.",
+       [](engine::GroupOptions& g, const json& v) { g.freeze = v; });
+  each("until", plain(Kind::span), nullptr, "Frozen only until then.",
+       [](engine::GroupOptions& g, const json& v) { g.until = *parse_span(v); });
+  each("keep_statistics", plain(Kind::boolean), false,
+       "Batch norm of these parameters stays in evaluation mode.",
+       [](engine::GroupOptions& g, const json& v) { g.keep_statistics = v; });
+  each("lr_scale", number(0), 1.0, "Factor of the learning rate.",
+       [](engine::GroupOptions& g, const json& v) { g.lr_scale = v; });
+  each("weight_decay", number(0), nullptr, "Instead of optimizer.weight_decay.",
+       [](engine::GroupOptions& g, const json& v) { g.weight_decay = v.get<double>(); });
+}
+
+}  // namespace
+
 void add_optimizer(Table& table) {
   table
       .set("optimizer.kind", choice({"sgd", "adamw"}), nullptr, Bound::identity, "The update rule.",
@@ -39,6 +76,7 @@ void add_optimizer(Table& table) {
       "optimizer.no_decay", plain(Kind::texts), nullptr, Bound::identity,
       "Globs of parameters without decay; unset: all with fewer than two axes (norms and biases).",
       [](RunConfig& c, const json& v) { c.optimizer.no_decay = as_list(v); });
+  add_groups(table);
 }
 
 void add_schedule(Table& table) {

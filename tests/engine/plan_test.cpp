@@ -80,7 +80,7 @@ TEST_CASE("globs match whole names") {
 TEST_CASE("slices of the arena cover every bucket and never share a block") {
   const std::vector<engine::ParameterSpec> parameters{
       {"a", {1000, 3000}, {}}, {"b", {17}, {}}, {"c", {5000000}, {}}, {"d", {}, {}}};
-  const engine::ArenaLayout layout(parameters);
+  const engine::ArenaLayout layout(parameters, engine::ArenaLayout::Holds::trained);
   REQUIRE(layout.entries().front().name == "d");
   REQUIRE(layout.parameter_count() == 8000018);
   REQUIRE(layout.bucket_count() > 1);

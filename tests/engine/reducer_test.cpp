@@ -1,6 +1,8 @@
 #include "engine/reducer.hpp"
 
+#include <array>
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "engine/buffers.hpp"
@@ -42,7 +44,8 @@ std::vector<float> reduce(const engine::ArenaLayout& layout, std::int64_t micro_
 }  // namespace
 
 TEST_CASE("the reduced gradient has the same bits for any number of ranks") {
-  const engine::ArenaLayout layout({{"a", {70, 70}, {}}, {"b", {3}, {}}, {"c", {9000}, {}}});
+  const engine::ArenaLayout layout({{"a", {70, 70}}, {"b", {3}}, {"c", {9000}}},
+                                   engine::ArenaLayout::Holds::trained);
   for (const std::int64_t v : {1, 8, 11, 24}) {
     std::vector<bool> present(static_cast<std::size_t>(v), true);
     if (v == 11) present[3] = present[10] = false;
@@ -54,10 +57,25 @@ TEST_CASE("the reduced gradient has the same bits for any number of ranks") {
   }
 }
 
+namespace {
+
+// Values for the three buffers of the test below.
+engine::BufferValues buffer_values(const engine::BufferLayout& layout, std::array<float, 2> mean,
+                                   std::int64_t count, float same) {
+  engine::BufferValues values = layout.initial();
+  std::memcpy(layout.of(values, 0).data(), mean.data(), sizeof mean);
+  std::memcpy(layout.of(values, 1).data(), &count, sizeof count);
+  std::memcpy(layout.of(values, 2).data(), &same, sizeof same);
+  return values;
+}
+
+}  // namespace
+
 TEST_CASE("buffers keep what all agree on and average what differs") {
-  const std::vector<engine::BufferSpec> specs{{"mean", {2}, io::DType::f32, 0},
-                                              {"count", {}, io::DType::i64, 0},
-                                              {"same", {1}, io::DType::f32, 0.1}};
+  engine::BufferLayout layout;
+  layout.add({"mean", {2}, io::DType::f32, 0});
+  layout.add({"count", {}, io::DType::i64, 0});
+  layout.add({"same", {1}, io::DType::f32, 0.1});
   for (const int ranks : {1, 2, 3}) {
     engine::run_ranks_as_threads(ranks, [&](engine::Communicator& comm) {
       const engine::Leaves leaves(std::vector<bool>(3, true));
@@ -65,22 +83,23 @@ TEST_CASE("buffers keep what all agree on and average what differs") {
       engine::CanonicalFold<engine::BufferSum> fold(leaves, mine, engine::add_buffers);
       for (std::int64_t m = mine.begin; m < mine.end; ++m) {
         const auto f = static_cast<float>(m);
-        fold.arrive(m, engine::buffer_leaf(specs, {{f, 2 * f, 0.1f}, {7}}));
+        fold.arrive(m, engine::buffer_leaf(layout, buffer_values(layout, {f, 2 * f}, 7, 0.1f)));
       }
-      const auto joined = engine::join_buffers(comm, specs, leaves, fold.take());
+      const auto joined = engine::join_buffers(comm, layout, leaves, fold.take());
       // 0.1 is kept as it is: summed three times and divided it would not be.
-      REQUIRE(joined == engine::BufferValues{{1, 2, 0.1f}, {7}});
+      REQUIRE(joined == buffer_values(layout, {1, 2}, 7, 0.1f));
     });
   }
   engine::run_ranks_as_threads(2, [&](engine::Communicator& comm) {
     const engine::Leaves leaves(std::vector<bool>(2, true));
     engine::CanonicalFold<engine::BufferSum> fold(leaves, {comm.rank(), comm.rank() + 1},
                                                   engine::add_buffers);
-    fold.arrive(comm.rank(), engine::buffer_leaf(specs, {{0, 0, 0}, {comm.rank()}}));
+    fold.arrive(comm.rank(),
+                engine::buffer_leaf(layout, buffer_values(layout, {0, 0}, comm.rank(), 0)));
     const auto nodes = fold.take();
     REQUIRE(
         tests::contains(tests::error_of(io::ErrorKind::bug,
-                                        [&] { engine::join_buffers(comm, specs, leaves, nodes); }),
-                        "integer buffer count"));
+                                        [&] { engine::join_buffers(comm, layout, leaves, nodes); }),
+                        "buffer count"));
   });
 }

@@ -69,7 +69,7 @@ engine::RunConfig config_in(const std::filesystem::path& folder, const std::stri
   config.data.drop_last = false;
   config.model.kind = kind;
   config.model.options = {{"classes", 3}, {"dropout", 0.3}};
-  config.objective.metrics = {"accuracy"};
+  config.objective.terms[0].metrics = {"accuracy"};
   config.train = {.length = {11, engine::Span::Unit::steps},
                   .global_batch = 24,
                   .micro_batch = 4,

@@ -24,17 +24,21 @@ class Run:
         self.folder = folder
 
     def data(self, x: numpy.ndarray, y: numpy.ndarray) -> None:
-        with h5py.File(self.folder / "train.h5", "w") as file:
-            file["x"] = x
-            file["y"] = y
+        self.fields(x=x, y=y)
 
-    def train(self, config: str) -> list[dict]:
-        """Trains and returns the metrics of every step."""
+    def fields(self, **arrays: numpy.ndarray) -> None:
+        with h5py.File(self.folder / "train.h5", "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+
+    def config(self, config: str, fields: str = 'inputs.x.path = "x"\ntargets.y.path = "y"\n') -> pathlib.Path:
         path = self.folder / "run.toml"
-        path.write_text(
-            '[run]\ndir = "run"\n[data]\ntrain = "train.h5"\nshuffle = "none"\n'
-            'inputs.x.path = "x"\ntargets.y.path = "y"\n' + config
-        )
+        path.write_text('[run]\ndir = "run"\n[data]\ntrain = "train.h5"\nshuffle = "none"\n' + fields + config)
+        return path
+
+    def train(self, config: str, **fields: str) -> list[dict]:
+        """Trains and returns the metrics of every step."""
+        path = self.config(config, **fields)
         done = subprocess.run([HADAL, "train", str(path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         lines = (self.folder / "run" / "metrics.jsonl").read_text().splitlines()
