@@ -35,6 +35,7 @@ io::Batch synthetic_batch(const io::DataIndex& index, std::int64_t count) {
       batch.targets.push_back(std::move(made));
       continue;
     }
+    if (field.options.role != io::FieldRole::input) continue;
     if (made.dtype == io::DType::f32) {
       auto* values = reinterpret_cast<float*>(made.bytes.data());
       const std::size_t size = made.bytes.size() / sizeof(float);
@@ -63,8 +64,9 @@ std::string processor_name() {
   return name + ", " + at::get_cpu_capability();
 }
 
-Fingerprint fingerprint(WorkerPool& pool, const Weights& weights, const io::DataIndex& index,
-                        std::int64_t micro_batch, std::size_t terms) {
+Fingerprint training_fingerprint(WorkerPool& pool, const Weights& weights,
+                                 const io::DataIndex& index, std::int64_t micro_batch,
+                                 std::size_t terms) {
   const io::Batch batch = synthetic_batch(index, micro_batch);
   AlignedBuffer gradient(weights.layout.size());
   MicroBatchResult result;
@@ -77,6 +79,23 @@ Fingerprint fingerprint(WorkerPool& pool, const Weights& weights, const io::Data
   return {.arithmetic = io::hash_bytes(std::as_bytes(gradient.span()), loss),
           .peak_bytes = std::max<std::int64_t>(0, peak_resident_bytes() - before),
           .arrived = result.arrived};
+}
+
+Fingerprint forward_fingerprint(WorkerPool& pool, const io::DataIndex& index,
+                                std::int64_t micro_batch) {
+  const io::Batch batch = synthetic_batch(index, micro_batch);
+  Fingerprint result;
+  const std::int64_t before = resident_bytes();
+  pool.run(0, 1, [&](Worker& worker, std::int64_t) {
+    for (const at::Tensor& output : worker.predict(batch)) {
+      const at::Tensor values = output.contiguous();
+      result.arithmetic =
+          io::hash_bytes({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()},
+                         result.arithmetic);
+    }
+  });
+  result.peak_bytes = std::max<std::int64_t>(0, peak_resident_bytes() - before);
+  return result;
 }
 
 }  // namespace hadal::engine

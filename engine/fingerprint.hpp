@@ -18,10 +18,15 @@ struct Fingerprint {
   std::vector<std::uint8_t> arrived;  // by arena entry: whether a gradient reached it
 };
 
-// `terms`: of the objective. One micro-batch of random inputs and zero targets through one worker
-// of the pool, on the initial weights (a function of the seed alone).
-Fingerprint fingerprint(WorkerPool& pool, const Weights& weights, const io::DataIndex& index,
-                        std::int64_t micro_batch, std::size_t terms);
+// One forward and backward of random inputs and zero targets through one worker of the pool, on the
+// initial weights (a function of the seed alone). `terms`: of the objective.
+Fingerprint training_fingerprint(WorkerPool& pool, const Weights& weights,
+                                 const io::DataIndex& index, std::int64_t micro_batch,
+                                 std::size_t terms);
+
+// The same of one forward pass in evaluation mode; needs no targets.
+Fingerprint forward_fingerprint(WorkerPool& pool, const io::DataIndex& index,
+                                std::int64_t micro_batch);
 
 // The processor's model name and the vector extensions in use, for manifests and messages.
 std::string processor_name();

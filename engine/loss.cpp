@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "io/error.hpp"
@@ -65,17 +66,31 @@ Loss::Loss(const LossOptions& options) : options_(options) {
   if (!options.class_weights.empty()) refuse("class_weights");
 }
 
-double Loss::weight(const io::FieldBatch& target, std::int64_t samples) const {
-  if (!counts_classes()) return static_cast<double>(samples);
-  const std::size_t count = target.bytes.size() / sizeof(std::int64_t);
+double Loss::weight(const io::FieldBatch& target, std::int64_t samples,
+                    const io::FieldBatch* sample_weights) const {
+  const auto sample_weight = [&](std::size_t sample) {
+    float weight = 1;
+    if (sample_weights != nullptr) {
+      std::memcpy(&weight, sample_weights->bytes.data() + sample * sizeof weight, sizeof weight);
+    }
+    return static_cast<double>(weight);
+  };
   double weight = 0;
+  if (!counts_classes()) {
+    for (std::size_t s = 0; s < static_cast<std::size_t>(samples); ++s) weight += sample_weight(s);
+    return weight;
+  }
+  const std::size_t count = target.bytes.size() / sizeof(std::int64_t);
+  const std::size_t per_sample =
+      count / static_cast<std::size_t>(std::max<std::int64_t>(1, samples));
   for (std::size_t i = 0; i < count; ++i) {
     std::int64_t label = 0;
     std::memcpy(&label, target.bytes.data() + i * sizeof label, sizeof label);
     if (label == options_.ignore_index) continue;
-    weight += options_.class_weights.empty()
-                  ? 1.0
-                  : options_.class_weights.at(static_cast<std::size_t>(label));
+    weight += sample_weight(i / per_sample) *
+              (options_.class_weights.empty()
+                   ? 1.0
+                   : options_.class_weights.at(static_cast<std::size_t>(label)));
   }
   return weight;
 }
@@ -105,20 +120,39 @@ at::Tensor Loss::elements(const at::Tensor& output, const at::Tensor& stored_tar
   }
 }
 
-at::Tensor Loss::mean(const at::Tensor& output, const at::Tensor& target) const {
-  return elements(output, target, at::Reduction::Mean);
+at::Tensor Loss::mean(const at::Tensor& output, const at::Tensor& target,
+                      const at::Tensor& sample_weights) const {
+  if (!sample_weights.defined()) return elements(output, target, at::Reduction::Mean);
+  const std::int64_t samples = output.size(0);
+  at::Tensor losses = elements(output, target, at::Reduction::None).reshape({samples, -1});
+  if (!counts_classes()) losses = losses.mean(1, /*keepdim=*/true);
+  const at::Tensor places = label_weights(target).reshape({samples, -1});
+  const at::Tensor weights = sample_weights.view({samples, 1});
+  return (losses * weights).sum() / (places * weights).sum();
 }
 
-Loss::Total Loss::total(const at::Tensor& output, const at::Tensor& target) const {
-  const at::Tensor losses = elements(output, target, at::Reduction::None);
-  Total total{.loss = sum_of(losses), .weight = static_cast<double>(losses.numel())};
-  if (!counts_classes()) return total;
-  const at::Tensor counted = target.ne(options_.ignore_index).flatten();
+Loss::Total Loss::total(const at::Tensor& output, const at::Tensor& target,
+                        const at::Tensor& sample_weights) const {
+  const std::int64_t samples = output.size(0);
+  at::Tensor losses =
+      elements(output, target, at::Reduction::None).reshape({samples, -1}).to(at::kDouble);
+  at::Tensor places = label_weights(target).reshape({samples, -1}).to(at::kDouble);
+  if (!counts_classes()) places = at::ones_like(losses);
+  if (sample_weights.defined()) {
+    const at::Tensor weights = sample_weights.view({samples, 1}).to(at::kDouble);
+    losses = losses * weights;
+    places = places * weights;
+  }
+  return {.loss = sum_of(losses), .weight = sum_of(places)};
+}
+
+// What each label weighs in the mean; 1 a sample where there are no classes.
+at::Tensor Loss::label_weights(const at::Tensor& target) const {
+  if (!counts_classes()) return at::ones({target.size(0)}, at::kFloat);
+  const at::Tensor counted = target.ne(options_.ignore_index).to(at::kFloat);
   const at::Tensor weights = class_weight_tensor(options_);
-  total.weight = weights.defined()
-                     ? sum_of(weights.index_select(0, target.clamp_min(0).flatten()) * counted)
-                     : sum_of(counted);
-  return total;
+  if (!weights.defined()) return counted;
+  return weights.index_select(0, target.clamp_min(0).flatten()).view_as(target) * counted;
 }
 
 void Loss::check_shapes(const at::Tensor& output, const at::Tensor& target) const {

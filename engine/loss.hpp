@@ -24,23 +24,29 @@ class Loss {
   bool counts_classes() const { return options_.kind == LossKind::cross_entropy; }
 
   // What the mean of this batch divides by: its samples, or for cross-entropy its labels that are
-  // not ignored, each with its class's weight. 0: the batch has no mean.
-  double weight(const io::FieldBatch& target, std::int64_t samples) const;
+  // not ignored, each with its class's weight; times the sample's own where `sample_weights`
+  // (float32 [count]) is not null. 0: the batch has no mean.
+  double weight(const io::FieldBatch& target, std::int64_t samples,
+                const io::FieldBatch* sample_weights) const;
 
-  // ATen's mean loss: a scalar with gradient. `output` is [count, …].
-  at::Tensor mean(const at::Tensor& output, const at::Tensor& target) const;
+  // ATen's mean loss: a scalar with gradient. `output` is [count, …]. With `sample_weights` (else
+  // undefined), the weighted mean.
+  at::Tensor mean(const at::Tensor& output, const at::Tensor& target,
+                  const at::Tensor& sample_weights) const;
 
   struct Total {
     double loss = 0;
     double weight = 0;
   };
   // The sum that the mean is made of, in float64, and what it divides by.
-  Total total(const at::Tensor& output, const at::Tensor& target) const;
+  Total total(const at::Tensor& output, const at::Tensor& target,
+              const at::Tensor& sample_weights) const;
 
   // Throws a data error, with both shapes, where the two do not fit each other.
   void check_shapes(const at::Tensor& output, const at::Tensor& target) const;
 
  private:
+  at::Tensor label_weights(const at::Tensor& target) const;
   at::Tensor elements(const at::Tensor& output, const at::Tensor& target,
                       std::int64_t reduction) const;
 

@@ -50,19 +50,22 @@ bool Objective::larger_is_better(const std::string& metric) const {
 std::vector<double> Objective::weights(const io::Batch& batch) const {
   std::vector<double> weights;
   for (const Term& term : terms_) {
-    weights.push_back(
-        batch.count() == 0 ? 0.0 : term.loss.weight(batch.targets[term.target], batch.count()));
+    const io::FieldBatch* own =
+        batch.sample_weights.empty() ? nullptr : &batch.sample_weights.front();
+    weights.push_back(batch.count() == 0
+                          ? 0.0
+                          : term.loss.weight(batch.targets[term.target], batch.count(), own));
   }
   return weights;
 }
 
 at::Tensor Objective::loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
-                           std::span<const float> factors) const {
+                           const at::Tensor& sample_weights, std::span<const float> factors) const {
   at::Tensor sum;
   for (std::size_t t = 0; t < terms_.size(); ++t) {
     const Term& term = terms_[t];
     if (factors[t] == 0) continue;
-    at::Tensor loss = term.loss.mean(outputs[term.output], targets[term.target]);
+    at::Tensor loss = term.loss.mean(outputs[term.output], targets[term.target], sample_weights);
     if (factors[t] != 1.0f) loss = loss * factors[t];
     if (term.weight != 1.0) loss = loss * term.weight;
     sum = sum.defined() ? sum + loss : loss;
@@ -71,12 +74,13 @@ at::Tensor Objective::loss(std::span<const at::Tensor> outputs, std::span<const 
 }
 
 Objective::Sums Objective::sums(std::span<const at::Tensor> outputs,
-                                std::span<const at::Tensor> targets) const {
+                                std::span<const at::Tensor> targets,
+                                const at::Tensor& sample_weights) const {
   Sums all;
   for (const Term& term : terms_) {
     const at::Tensor& output = outputs[term.output];
     const at::Tensor& target = targets[term.target];
-    const Loss::Total total = term.loss.total(output, target);
+    const Loss::Total total = term.loss.total(output, target, sample_weights);
     all.push_back({total.loss, total.weight});
     for (const auto& metric : term.metrics) all.push_back(metric->sums(output, target));
   }

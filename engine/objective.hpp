@@ -33,11 +33,13 @@ class Objective {
 
   // The sum of the terms' mean losses, each times its factor and its own weight in the config; a
   // term with factor 0 is left out. A scalar with gradient.
+  // `sample_weights`: float32 [count], or undefined.
   at::Tensor loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
-                  std::span<const float> factors) const;
+                  const at::Tensor& sample_weights, std::span<const float> factors) const;
 
   // A micro-batch's float64 sums: loss and weight of each term, then each metric's.
-  Sums sums(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) const;
+  Sums sums(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
+            const at::Tensor& sample_weights) const;
   // The sums of two sets of micro-batches, those of `sum` before those of `addend`; an empty one is
   // none.
   Sums add(Sums sum, Sums addend) const;

@@ -85,7 +85,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   }
 
   // Model, arena, workers.
-  Session session(config, place, comm, train_data);
+  Session session(config, place, comm, train_data, Session::Purpose::train);
   compare_hosts(config, comm, session.fingerprint());
   TrainingState& state = session.state();
 
@@ -175,12 +175,8 @@ EvaluationResult evaluate(const RunConfig& config, const Place& place, Communica
     const std::string reason = check_model(config, data)->reason_against_evaluation();
     if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
   });
-  Session session(config, place, comm, data);
-  TrainingState& state = session.state();
-  fs::path path = weights.empty() ? config.run.dir / "model" / "model.safetensors" : weights;
-  if (fs::is_directory(path)) path /= "model.safetensors";
-  run_collectively(comm, "reading the weights",
-                   [&] { read_model(path, {}, session.model(), state.weights); });
+  Session session(config, place, comm, data, Session::Purpose::apply);
+  load_trained(config, weights, comm, session);
   Evaluator evaluator(comm, session.pool(), data, config.data.batch, config.train.micro_batch,
                       session.objective());
   return evaluator.run();
@@ -189,12 +185,16 @@ EvaluationResult evaluate(const RunConfig& config, const Place& place, Communica
 ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
   const auto model = check_model(config, index);
   const ArenaLayout layout(model->parameters(), ArenaLayout::Holds::trained);
+  const ArenaLayout frozen(model->parameters(), ArenaLayout::Holds::frozen);
   const Optimizer optimizer(config.optimizer, layout, 0, 1);
-  const std::int64_t bytes = layout.parameter_count() * static_cast<std::int64_t>(sizeof(float));
-  return {
-      .parameters = layout.parameter_count(),
-      .checkpoint_bytes = bytes * (1 + static_cast<std::int64_t>(optimizer.state_names().size())),
-      .worker_bytes = 2 * layout.size() * static_cast<std::int64_t>(sizeof(float))};
+  const auto states = static_cast<std::int64_t>(optimizer.state_names().size());
+  constexpr std::int64_t kBytes = sizeof(float);
+  return {.parameters = layout.parameter_count(),
+          .frozen_parameters = frozen.parameter_count(),
+          .checkpoint_bytes =
+              kBytes * (layout.parameter_count() * (1 + states) + frozen.parameter_count()),
+          .worker_bytes = 2 * layout.size() * kBytes,
+          .reduction_bytes = layout.size() * kBytes};
 }
 
 }  // namespace hadal::engine

@@ -55,9 +55,11 @@ EvaluationResult evaluate(const RunConfig& config, const Place& place, Communica
 
 // Bytes of parameters and of optimizer state, for plans.
 struct ModelSize {
-  std::int64_t parameters = 0;
+  std::int64_t parameters = 0;  // trained
+  std::int64_t frozen_parameters = 0;
   std::int64_t checkpoint_bytes = 0;
-  std::int64_t worker_bytes = 0;  // gradient memory of one worker, without activations
+  std::int64_t worker_bytes = 0;     // gradient memory of one worker, without activations
+  std::int64_t reduction_bytes = 0;  // of one gradient: what ranks exchange in a step grows with it
 };
 ModelSize model_size(const RunConfig& config, const io::DataIndex& index);
 

@@ -54,7 +54,8 @@ struct DataOptions {
   std::string train_group;  // put before every field's path
   std::string valid_group;
   std::string test_group;
-  std::vector<io::FieldOptions> fields;  // inputs first
+  std::vector<io::FieldOptions> fields;  // inputs first, then targets, then weights of samples
+  std::optional<io::FieldOptions> ids;   // names of samples, for predictions
   ShuffleChoice shuffle = ShuffleChoice::automatic;
   std::int64_t block = 64;
   std::int64_t window = 0;

@@ -14,9 +14,9 @@ namespace hadal::engine {
 
 std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
   if (!config.model.program.empty()) return 0;  // the program knows
+  if (config.model.options.contains("classes"))
+    return config.model.options["classes"].get<std::int64_t>();
   if (config.objective.terms.front().loss.kind == LossKind::cross_entropy) {
-    if (config.model.options.contains("classes"))
-      return config.model.options["classes"].get<std::int64_t>();
     throw io::Error(
         io::ErrorKind::config,
         "model.options.classes is needed with the loss \"cross_entropy\": the number of "
@@ -25,7 +25,26 @@ std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
   for (const io::FieldIndex& field : data.fields) {
     if (field.options.role == io::FieldRole::target) return io::element_count(field.sample_shape);
   }
-  return 1;
+  throw io::Error(io::ErrorKind::config,
+                  "model.options.classes is needed to predict: the number of values that the model "
+                  "gives for a sample");
+}
+
+void load_trained(const RunConfig& config, const std::filesystem::path& given, Communicator& comm,
+                  Session& session) {
+  run_collectively(comm, "reading the weights", [&] {
+    const std::filesystem::path own = config.run.dir / "model" / "model.safetensors";
+    std::error_code ignored;
+    if (!given.empty() || std::filesystem::exists(own, ignored)) {
+      read_model(given.empty() ? own : given, {}, session.model(), session.state().weights);
+    } else if (config.model.weights.empty() && config.model.program.empty()) {
+      throw io::Error(
+          io::ErrorKind::checkpoint,
+          fmt::format("{} does not exist: train first, or name weights with --checkpoint "
+                      "or model.weights",
+                      own.string()));
+    }
+  });
 }
 
 std::vector<InputSpec> input_specs(const io::DataIndex& data) {
@@ -38,7 +57,7 @@ std::vector<InputSpec> input_specs(const io::DataIndex& data) {
 }
 
 Session::Session(const RunConfig& config, const Place& place, Communicator& comm,
-                 const io::DataIndex& data)
+                 const io::DataIndex& data, Purpose purpose)
     : objective_(config.objective, target_names(config.data)) {
   set_operator_threads(config.run.threads);
   run_collectively(comm, "building the model", [&] {
@@ -49,13 +68,16 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
       if (!matches_any(config.model.reset, entry.name)) return;
       draw(model_->parameters()[entry.parameter], config.run.seed, values);
     });
-    Optimizer optimizer(config.optimizer, weights.layout, comm.rank(), comm.size());
+    // Without momentum it keeps no state.
+    Optimizer optimizer(OptimizerOptions{}, weights.layout, comm.rank(), comm.size());
     state_ = std::make_unique<TrainingState>(
         TrainingState{std::move(weights), std::move(optimizer), {}});
-    start_workers(config, place, data);
-    // Now it is known which parameters no gradient ever reaches.
-    state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
-                                  comm.size(), fingerprint_.arrived);
+    start_workers(config, place, data, purpose);
+    if (purpose == Purpose::train) {
+      // Now it is known which parameters no gradient ever reaches.
+      state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
+                                    comm.size(), fingerprint_.arrived);
+    }
     if (!config.model.weights.empty()) {
       read_model(config.model.weights,
                  {.strict = config.model.strict,
@@ -66,18 +88,23 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
   });
 }
 
-void Session::start_workers(const RunConfig& config, const Place& place,
-                            const io::DataIndex& data) {
+void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
+                            Purpose purpose) {
   const auto make = [this] {
     return std::make_unique<Worker>(*model_, objective_, state_->weights);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
-  fingerprint_ = hadal::engine::fingerprint(*pool_, state_->weights, data, config.train.micro_batch,
-                                            objective_.term_count());
+  const std::int64_t micro_batch = config.train.micro_batch;
+  fingerprint_ = purpose == Purpose::train
+                     ? training_fingerprint(*pool_, state_->weights, data, micro_batch,
+                                            objective_.term_count())
+                     : forward_fingerprint(*pool_, data, micro_batch);
   int workers = place.workers;
   if (place.memory_bytes > 0) {
     // A further worker takes its activations and about two more gradient buffers.
-    const std::int64_t each = fingerprint_.peak_bytes + 2 * state_->weights.layout.size() * 4;
+    const std::int64_t gradients =
+        purpose == Purpose::train ? 2 * state_->weights.layout.size() * 4 : 0;
+    const std::int64_t each = fingerprint_.peak_bytes + gradients;
     const std::int64_t room = place.memory_bytes - resident_bytes();
     const auto fitting = static_cast<int>(
         std::clamp<std::int64_t>(1 + room / std::max<std::int64_t>(each, 1), 1, workers));

@@ -10,12 +10,15 @@
 
 namespace hadal::engine {
 
+// A session that only applies the model keeps no optimizer state and computes no gradient.
 class Session {
  public:
+  enum class Purpose { train, apply };
+
   // Collective. Initialises the weights from the seed or from model.weights, takes the fingerprint
   // and settles the number of workers: as wished for, cut down to what the memory limit holds.
   Session(const RunConfig& config, const Place& place, Communicator& comm,
-          const io::DataIndex& data);
+          const io::DataIndex& data, Purpose purpose);
 
   const Model& model() const { return *model_; }
   const Objective& objective() const { return objective_; }
@@ -24,7 +27,8 @@ class Session {
   std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
 
  private:
-  void start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data);
+  void start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
+                     Purpose purpose);
 
   Objective objective_;
   std::unique_ptr<Model> model_;
@@ -32,6 +36,12 @@ class Session {
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;
 };
+
+// Collective. The weights to apply: of a checkpoint folder or safetensors file (`given`); else the
+// run's own model where there is one; else those that the session began with (model.weights, or the
+// program's own). Throws a checkpoint error where there are none but random ones.
+void load_trained(const RunConfig& config, const std::filesystem::path& given, Communicator& comm,
+                  Session& session);
 
 // The inputs of the model, from the data's own headers.
 std::vector<InputSpec> input_specs(const io::DataIndex& data);

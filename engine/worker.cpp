@@ -86,6 +86,12 @@ std::vector<at::Tensor> as_tensors(const std::vector<io::FieldBatch>& fields) {
   return tensors;
 }
 
+// Undefined where samples have no weights of their own.
+at::Tensor weights_of(const io::Batch& batch) {
+  return batch.sample_weights.empty() ? at::Tensor()
+                                      : as_tensors(batch.sample_weights).front().flatten();
+}
+
 }  // namespace
 
 struct Worker::Impl {
@@ -152,7 +158,7 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
   {
     const std::vector<at::Tensor> outputs = impl_->forward(inputs, result.buffers, true);
     impl_->check_once(outputs, targets);
-    const at::Tensor loss = impl_->objective.loss(outputs, targets, factors);
+    const at::Tensor loss = impl_->objective.loss(outputs, targets, weights_of(batch), factors);
     result.loss = loss.item<float>();
     if (loss.requires_grad()) loss.backward();
   }
@@ -167,13 +173,18 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
   return result;
 }
 
-Objective::Sums Worker::evaluate(const io::Batch& batch) {
+std::vector<at::Tensor> Worker::predict(const io::Batch& batch) {
   const at::NoGradGuard no_grad;
   BufferValues values = impl_->weights.buffers;
+  return impl_->forward(as_tensors(batch.inputs), values, false);
+}
+
+Objective::Sums Worker::evaluate(const io::Batch& batch) {
+  const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> targets = as_tensors(batch.targets);
-  const std::vector<at::Tensor> outputs = impl_->forward(as_tensors(batch.inputs), values, false);
+  const std::vector<at::Tensor> outputs = predict(batch);
   impl_->check_once(outputs, targets);
-  return impl_->objective.sums(outputs, targets);
+  return impl_->objective.sums(outputs, targets, weights_of(batch));
 }
 
 }  // namespace hadal::engine

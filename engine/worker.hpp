@@ -31,7 +31,10 @@ class Worker {
   MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
                          std::span<float> gradient);
 
-  // Forward only, in evaluation mode: the objective's sums.
+  // Forward only, in evaluation mode: the model's outputs.
+  std::vector<at::Tensor> predict(const io::Batch& batch);
+
+  // The same, and the objective's sums over them.
   Objective::Sums evaluate(const io::Batch& batch);
 
  private:

@@ -87,6 +87,28 @@ std::int64_t class_of_one_hot(const FieldIndex& field, std::int64_t id,
   return found;
 }
 
+void check_weight(const FieldIndex& field, std::int64_t id, std::span<const float> weights) {
+  for (const float weight : weights) {
+    if (weight >= 0 && std::isfinite(weight)) continue;
+    throw Error(ErrorKind::data,
+                fmt::format("{} is {}; a weight is a number from 0", field.where(id), weight));
+  }
+}
+
+std::vector<FieldBatch>& group_of(Batch& batch, FieldRole role) {
+  switch (role) {
+    case FieldRole::input:
+      return batch.inputs;
+    case FieldRole::target:
+      return batch.targets;
+    case FieldRole::weight:
+      return batch.sample_weights;
+    case FieldRole::id:
+      return batch.sample_ids;
+  }
+  return batch.inputs;
+}
+
 // Converts one stored sample into its place in the batch.
 void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> raw,
           std::span<std::byte> out, CheckFinite finite) {
@@ -104,6 +126,7 @@ void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> r
     const std::span<float> values = as<float>(out);
     if (options.layout.ends_with('C')) channels_first(values, field.stored_shape.back());
     if (changes_values(options)) normalise(values, options);
+    if (options.role == FieldRole::weight) check_weight(field, id, values);
     if (finite == CheckFinite::batch) check_finite(field, id, values);
   } else if (options.dtype == DType::i64 && options.classes > 0) {
     check_labels(field, id, as<std::int64_t>(out));
@@ -157,8 +180,7 @@ Batch BatchReader::read(std::span<const std::int64_t> ids) {
     fields[f].shape = {batch.count()};
     fields[f].shape.insert(fields[f].shape.end(), field.sample_shape.begin(),
                            field.sample_shape.end());
-    auto& group = field.options.role == FieldRole::input ? batch.inputs : batch.targets;
-    group.push_back(std::move(fields[f]));
+    group_of(batch, field.options.role).push_back(std::move(fields[f]));
   }
   return batch;
 }

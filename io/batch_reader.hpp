@@ -35,8 +35,10 @@ struct Batch {
   std::vector<std::int64_t> ids;  // the samples that are in it, in order
   std::vector<FieldBatch> inputs;
   std::vector<FieldBatch> targets;
-  std::vector<double> weights;  // what each loss divides by; set by the caller's rule
-  std::int64_t skipped = 0;     // bad samples left out (on_bad_sample = skip)
+  std::vector<FieldBatch> sample_weights;  // float32 [count], where there is such a field
+  std::vector<FieldBatch> sample_ids;      // int64 [count], where there is such a field
+  std::vector<double> weights;             // what each loss divides by; set by the caller's rule
+  std::int64_t skipped = 0;                // bad samples left out (on_bad_sample = skip)
 
   std::int64_t count() const { return static_cast<std::int64_t>(ids.size()); }
 };

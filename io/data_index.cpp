@@ -42,6 +42,11 @@ void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
                                  where, options.layout, options.layout.size() - 1,
                                  to_string(field.stored_shape)));
   }
+  const bool is_scalar = options.role == FieldRole::weight || options.role == FieldRole::id;
+  if (is_scalar && element_count(field.sample_shape) != 1) {
+    faults.push_back(fmt::format("{}: one number a sample is needed, they have the shape {}", where,
+                                 to_string(field.stored_shape)));
+  }
   if (options.one_hot && field.stored_shape.size() != 1) {
     faults.push_back(fmt::format("{}: one_hot needs samples of shape [classes], they have {}",
                                  where, to_string(field.stored_shape)));

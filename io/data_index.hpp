@@ -15,7 +15,7 @@
 
 namespace hadal::io {
 
-enum class FieldRole { input, target };
+enum class FieldRole { input, target, weight, id };
 
 // How one named tensor of a sample is stored and what it becomes. Applied in this order: convert to
 // `dtype`, layout to channels first, times `scale`, minus `mean`, over `std` (per channel or one

@@ -28,7 +28,8 @@ constexpr const char* kIntroduction =
     "  hadal pack table.csv.gz --output data --input 0-63 --target 64\n"
     "  hadal check config.toml --data\n"
     "  mpirun -n 4 hadal train config.toml --set train.epochs=20\n"
-    "  hadal evaluate config.toml --data valid\n";
+    "  hadal evaluate config.toml --data valid\n"
+    "  hadal predict config.toml --data 'new-*.h5' --output predictions.h5\n";
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 64 usage, 65 data, 66 checkpoint or model cannot be used, 69 launch or\n"
@@ -41,6 +42,7 @@ constexpr const char* kExitCodes =
 struct Commands {
   TrainArguments train;
   EvaluateArguments evaluate;
+  PredictArguments predict;
   CheckArguments check;
   PlanArguments plan;
   io::PackOptions pack;
@@ -104,6 +106,29 @@ void add_evaluate(CLI::App& app, Commands& commands) {
   verb->callback([&] {
     commands.run_on_ranks = [&](engine::Communicator& comm) {
       return evaluate(commands.evaluate, comm);
+    };
+  });
+}
+
+void add_predict(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand(
+      "predict", "Apply the model to data: one HDF5 file with its outputs in the samples' order");
+  PredictArguments& arguments = commands.predict;
+  add_config(verb, arguments.config);
+  verb->add_option("--data", arguments.data, "train, valid, test, or HDF5 files and patterns")
+      ->required();
+  verb->add_option("--output", arguments.output,
+                   "The file to write; an unfinished one is gone on with")
+      ->required();
+  verb->add_option("--checkpoint", arguments.weights,
+                   "A checkpoint folder or safetensors file; else the run's own model");
+  verb->add_option("--as", arguments.as, "The model's outputs, or probabilities or classes of them")
+      ->check(CLI::IsMember({"outputs", "probabilities", "classes"}))
+      ->capture_default_str();
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return predict(commands.predict, comm);
     };
   });
 }
@@ -232,6 +257,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   add_train(app, commands);
   add_evaluate(app, commands);
+  add_predict(app, commands);
   add_pack(app, commands);
   add_others(app, commands);
   try {

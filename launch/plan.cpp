@@ -69,7 +69,9 @@ int plan(const PlanArguments& arguments) {
       {"shuffle", name_of(order.shuffle)},
       {"blocks", order.block_starts.empty() ? 0 : order.block_starts.size() - 1},
       {"parameters", size.parameters},
+      {"frozen_parameters", size.frozen_parameters},
       {"gradient_bytes_per_worker", size.worker_bytes},
+      {"reduction_bytes", size.reduction_bytes},
       {"checkpoint_bytes", size.checkpoint_bytes},
       {"ranks", ordered_json::array()}};
   for (const int ranks : arguments.ranks) {
@@ -84,10 +86,12 @@ int plan(const PlanArguments& arguments) {
              data.sample_bytes(), name_of(order.shuffle));
   fmt::print("steps         {} ({} an epoch) of {} samples in {} micro-batches\n", plan.steps,
              plan.steps_per_epoch, config.run.train.global_batch, plan.micro_batches);
-  fmt::print("model         {} parameters, {:.1f} MiB\n", size.parameters,
-             static_cast<double>(size.parameters) * 4 / kMiB);
+  fmt::print("model         {} parameters trained, {:.1f} MiB; {} frozen\n", size.parameters,
+             static_cast<double>(size.parameters) * 4 / kMiB, size.frozen_parameters);
   fmt::print("memory        {:.1f} MiB of gradients a worker, besides its activations\n",
              static_cast<double>(size.worker_bytes) / kMiB);
+  fmt::print("reduction     {:.1f} MiB of gradients summed over the ranks in a step\n",
+             static_cast<double>(size.reduction_bytes) / kMiB);
   fmt::print("checkpoint    {:.1f} MiB, {} kept\n",
              static_cast<double>(size.checkpoint_bytes) / kMiB, config.run.checkpoint.keep);
   for (const ordered_json& ranks : document["ranks"]) {

@@ -11,6 +11,7 @@ const std::vector<KeySpec>& schema() {
     add_data(table);
     add_fields(table, "data.inputs.*", io::FieldRole::input, "float32");
     add_fields(table, "data.targets.*", io::FieldRole::target, "int64");
+    add_sample_fields(table);
     add_model(table);
     add_objective(table);
     add_train(table);

@@ -30,6 +30,14 @@ struct EvaluateArguments {
   bool json = false;
 };
 
+struct PredictArguments {
+  ConfigArguments config;
+  std::vector<std::string> data;  // a split's name, or files and patterns
+  std::filesystem::path output;
+  std::filesystem::path weights;
+  std::string as = "outputs";
+};
+
 struct PlanArguments {
   ConfigArguments config;
   std::vector<int> ranks{1};
@@ -46,6 +54,7 @@ struct CheckArguments {
 // Collective over `comm`.
 int train(const TrainArguments& arguments, engine::Communicator& comm);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
+int predict(const PredictArguments& arguments, engine::Communicator& comm);
 
 int pack(const io::PackOptions& options);
 int inspect(const std::filesystem::path& path, bool json);

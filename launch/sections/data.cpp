@@ -71,6 +71,36 @@ void add_data(Table& table) {
             });
 }
 
+void add_sample_fields(Table& table) {
+  const auto weights = [](RunConfig& c) -> io::FieldOptions& {
+    io::FieldOptions& made = field(c, io::FieldRole::weight, "weights");
+    made.dtype = io::DType::f32;
+    return made;
+  };
+  const auto ids = [](RunConfig& c) -> io::FieldOptions& {
+    if (!c.data.ids) {
+      c.data.ids = io::FieldOptions{.name = "ids",
+                                    .role = io::FieldRole::id,
+                                    .path = {},
+                                    .files = {},
+                                    .dtype = io::DType::i64};
+    }
+    return *c.data.ids;
+  };
+  table.set("data.weights.path", plain(Kind::text), nullptr, Bound::identity,
+            "Dataset with one weight a sample, for the loss.",
+            [weights](RunConfig& c, const json& v) { weights(c).path = v; });
+  table.set("data.weights.file", plain(Kind::paths), nullptr, Bound::free,
+            "Its own files, where they are others.",
+            [weights](RunConfig& c, const json& v) { weights(c).files = as_list(v); });
+  table.set("data.ids.path", plain(Kind::text), nullptr, Bound::free,
+            "Dataset with one whole number a sample, its name in predictions.",
+            [ids](RunConfig& c, const json& v) { ids(c).path = v; });
+  table.set("data.ids.file", plain(Kind::paths), nullptr, Bound::free,
+            "Its own files, where they are others.",
+            [ids](RunConfig& c, const json& v) { ids(c).files = as_list(v); });
+}
+
 void add_fields(Table& table, const std::string& prefix, io::FieldRole role, const char* dtype) {
   const auto each = [&](const std::string& key, ValueType type, json otherwise, Bound bound,
                         const std::string& help, void (*apply)(io::FieldOptions&, const json&)) {

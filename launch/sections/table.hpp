@@ -45,6 +45,7 @@ class Table {
 void add_run(Table& table);
 void add_data(Table& table);
 void add_fields(Table& table, const std::string& prefix, io::FieldRole role, const char* dtype);
+void add_sample_fields(Table& table);
 void add_model(Table& table);
 void add_objective(Table& table);
 void add_train(Table& table);

@@ -15,6 +15,7 @@ torch.set_flush_denormal(True)
 torch.set_num_threads(1)
 
 HADAL = os.environ["HADAL"]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Run:
@@ -43,6 +44,15 @@ class Run:
         assert done.returncode == 0, done.stderr
         lines = (self.folder / "run" / "metrics.jsonl").read_text().splitlines()
         return [line for line in map(json.loads, lines) if line["kind"] == "train"]
+
+    def hadal(self, verb: str, *arguments: str, ranks: int = 1, code: int = 0) -> subprocess.CompletedProcess:
+        """The program with the run's config, under mpirun for several ranks."""
+        command = [HADAL, verb, str(self.folder / "run.toml"), *arguments]
+        if ranks > 1:
+            command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), *command]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
 
     def order(self, steps: int) -> dict[tuple[int, int], list[int]]:
         """(step, micro-batch), both from 0, to its samples."""

@@ -1,19 +1,17 @@
 """Exported programs against eager PyTorch: the same module, the same samples, the losses compared."""
 
+import hashlib
 import json
-import pathlib
-import subprocess
 import sys
 
 import numpy
 import pytest
 import torch
 import torchvision
-from conftest import HADAL
+from conftest import ROOT
 from torch import nn
 from torch.nn import functional
 
-ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "engine" / "export"))
 import hadal_export  # noqa: E402
 
@@ -242,6 +240,20 @@ def test_sgd_gives_eager_pytorchs_bits(run, name):
         assert torch.equal(state[key], value), key
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_ranks_change_no_bit(run, name):
+    case = Case(run, name)
+    text = case.config('kind = "sgd"\nlr = 0.01\nmomentum = 0.9', steps=2).replace(
+        f"global_batch = {case.batch}", f"global_batch = {4 * case.batch}")
+    run.config(text, case.fields())
+    hashes = set()
+    for ranks in (1, 2, 3):
+        run.hadal("train", "--set", f"run.dir=ranks-{ranks}", ranks=ranks)
+        model = run.folder / f"ranks-{ranks}" / "model" / "model.safetensors"
+        hashes.add(hashlib.sha256(model.read_bytes()).hexdigest())
+    assert len(hashes) == 1
+
+
 ADAMW = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01'
 
 
@@ -345,6 +357,5 @@ def test_dropout_drops_at_its_rate_and_not_in_evaluation(run, kind, p):
     draws = rows * (64 if p == 0.3 else 1) * len(losses)
     assert len(set(losses)) == len(losses)  # each step draws anew
     assert losses.mean() == pytest.approx(1, abs=5 * (p / (1 - p) / draws) ** 0.5)
-    got = json.loads(subprocess.run([HADAL, "evaluate", str(run.folder / "run.toml"), "--data", "train", "--json"],
-                                    capture_output=True, text=True, check=True).stdout)
+    got = json.loads(run.hadal("evaluate", "--data", "train", "--json").stdout)
     assert got["loss"] == pytest.approx(1, rel=1e-6)
