@@ -168,8 +168,8 @@ void add_pack(CLI::App& app, Commands& commands) {
 }
 
 void add_others(CLI::App& app, Commands& commands) {
-  CLI::App* verb =
-      app.add_subcommand("inspect", "Show what an HDF5 file, a safetensors file or a run holds");
+  CLI::App* verb = app.add_subcommand(
+      "inspect", "Show what an HDF5 file, a safetensors file, a program (.pt2) or a run holds");
   verb->add_option("PATH", commands.inspected, "File or folder")->required();
   verb->add_flag("--json", commands.inspect_json, "One JSON document");
   verb->callback(

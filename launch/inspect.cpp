@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "engine/program/description.hpp"
 #include "io/atomic_file.hpp"
 #include "io/checkpoint_store.hpp"
 #include "io/error.hpp"
@@ -60,6 +61,34 @@ ordered_json inspect_safetensors(const fs::path& path, bool quiet) {
   }
   document["values"] = elements;
   document["metadata"] = header.metadata;
+  return document;
+}
+
+ordered_json inspect_program(const fs::path& path, bool quiet) {
+  ordered_json document = {{"file", path.string()}, {"kind", "program"}};
+  document.update(engine::describe_program(path));
+  if (quiet) return document;
+  fmt::print("{}: torch.export program, written by torch {} (schema {})\n", path.string(),
+             document["torch"].get<std::string>(), document["schema"].get<std::string>());
+  if (document.contains("mode")) {
+    fmt::print("  exported for {}; evaluation: {}; batch {}; {} parameters, {} operators\n",
+               document["mode"].get<std::string>(), document["evaluation"].get<std::string>(),
+               document["batch"].dump(), document["parameters"].get<std::int64_t>(),
+               document["operators"].get<std::size_t>());
+    for (const char* role : {"inputs", "outputs"}) {
+      for (const ordered_json& one : document[role]) {
+        fmt::print("  {:<8} {:<30} {} {}\n", role == std::string("inputs") ? "input" : "output",
+                   one["name"].get<std::string>(), one.value("dtype", ""), one["sizes"].dump());
+      }
+    }
+    for (const ordered_json& weight : document["weights"]) {
+      fmt::print("  {:<40} {}{}\n", weight["name"].get<std::string>(), weight["shape"].dump(),
+                 weight["frozen"].get<bool>() ? " frozen" : "");
+    }
+  }
+  for (const ordered_json& fault : document["faults"]) {
+    fmt::print("  fault: {}\n", fault.get<std::string>());
+  }
   return document;
 }
 
@@ -124,8 +153,13 @@ int inspect(const fs::path& path, bool json) {
   } else {
     char magic[4] = {};
     std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
-    document = std::string_view(magic, 4) == "\x89HDF" ? inspect_hdf5(path, json)
-                                                       : inspect_safetensors(path, json);
+    if (std::string_view(magic, 4) == "\x89HDF") {
+      document = inspect_hdf5(path, json);
+    } else if (path.extension() == ".pt2") {
+      document = inspect_program(path, json);
+    } else {
+      document = inspect_safetensors(path, json);
+    }
   }
   if (json) fmt::print("{}\n", document.dump(1));
   return 0;
