@@ -45,6 +45,7 @@ struct Commands {
   PredictArguments predict;
   CheckArguments check;
   PlanArguments plan;
+  ExportArguments exported;
   io::PackOptions pack;
   std::filesystem::path inspected;
   bool inspect_json = false;
@@ -188,6 +189,19 @@ void add_others(CLI::App& app, Commands& commands) {
       return check(commands.check);
     };
   });
+
+  verb = app.add_subcommand("export", "Hand back the trained model in another form");
+  add_config(verb, commands.exported.config);
+  verb->get_option("CONFIG")->description("The run's TOML file, or its run folder");
+  verb->add_option("--to", commands.exported.to,
+                   "safetensors; pt2: the program with the trained weights, for torch.export.load; "
+                   "onnx-helper: a Python script that makes ONNX of it")
+      ->check(CLI::IsMember({"safetensors", "pt2", "onnx-helper"}))
+      ->capture_default_str();
+  verb->add_option("--output", commands.exported.output, "The file to write")->required();
+  verb->add_option("--checkpoint", commands.exported.weights,
+                   "A checkpoint folder or safetensors file; else the run's own model");
+  verb->callback([&] { commands.run = [&] { return export_model(commands.exported); }; });
 
   verb =
       app.add_subcommand("plan", "What a run would do: steps, shares of the ranks, memory, order");

@@ -38,6 +38,13 @@ struct PredictArguments {
   std::string as = "outputs";
 };
 
+struct ExportArguments {
+  ConfigArguments config;  // or a run folder
+  std::string to = "safetensors";
+  std::filesystem::path output;
+  std::filesystem::path weights;
+};
+
 struct PlanArguments {
   ConfigArguments config;
   std::vector<int> ranks{1};
@@ -60,5 +67,6 @@ int pack(const io::PackOptions& options);
 int inspect(const std::filesystem::path& path, bool json);
 int check(const CheckArguments& arguments);
 int plan(const PlanArguments& arguments);
+int export_model(const ExportArguments& arguments);
 
 }  // namespace hadal::launch

@@ -175,3 +175,45 @@ def test_weights_that_fit_in_part(run):
     torch.save(before, run.folder / "old.pt")
     pickled = run.hadal("train", "--set", "model.weights=old.pt", "--set", "run.dir=other", code=66).stderr
     assert "weights_only=True" in pickled
+
+
+def test_the_trained_program_goes_back_to_python(run):
+    x, y = data(run)
+    torch.manual_seed(1)
+    module = torchvision.models.mobilenet_v3_small(num_classes=4)
+    hadal_export.export(module, (x[:8],), run.folder / "net.pt2")
+    run.train('[model]\nprogram = "net.pt2"\n' + train(3))
+    trained = run.model()
+    run.hadal("export", "--to", "pt2", "--output", "trained.pt2")
+    program = torch.export.load(run.folder / "trained.pt2")
+    for name, value in program.state_dict.items():
+        assert torch.equal(value, trained[name]), name
+    # It is a program like any other: it can be applied, and gives the numbers of the run.
+    losses = [
+        json.loads(run.hadal("evaluate", "--data", "train", "--json", *extra).stdout)["loss"]
+        for extra in ([], ["--set", "model.program=trained.pt2", "--set", "run.dir=nowhere"])
+    ]
+    assert losses[0] == losses[1]
+    module.load_state_dict(trained)
+    module.eval()
+    with torch.no_grad():
+        expected = functional.cross_entropy(torch.cat([module(p) for p in x.split(8)]).double(), y)
+    assert losses[0] == pytest.approx(expected.item(), rel=1e-6)
+    run.hadal("export", "--output", "weights.safetensors")
+    copy = safetensors.torch.load_file(run.folder / "weights.safetensors")
+    assert all(torch.equal(copy[name], value) for name, value in trained.items())
+    run.hadal("export", "--to", "onnx-helper", "--output", "to_onnx.py")
+    assert "torch.onnx.export" in (run.folder / "to_onnx.py").read_text()
+
+
+def test_programs_that_do_not_train_are_refused_with_what_to_do(run):
+    x, _ = data(run)
+    module = torchvision.models.resnet18(num_classes=4)
+    module.eval()
+    torch.export.save(torch.export.export(module, (x[:8],)), run.folder / "net.pt2")
+    run.config('[model]\nprogram = "net.pt2"\n' + train(1))
+    assert "call model.train()" in run.hadal("train", code=66).stderr
+    assert "evaluation mode" in run.hadal("check", "--data", code=66).stderr
+    hadal_export.export(module, (x[:8],), run.folder / "net.pt2")
+    other = run.hadal("train", "--set", "train.micro_batch=4", code=78).stderr
+    assert "set it to 8" in other and "--input 4," in other
