@@ -11,6 +11,7 @@
 #include "engine/glob.hpp"
 #include "engine/optimizer.hpp"
 #include "io/log.hpp"
+#include "io/zip_archive.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -34,6 +35,9 @@ void check_identity(const RunConfig& config, const json& before, const json& now
   std::vector<std::string> lines = differences(before.at("config"), now.at("config"));
   if (before.at("data") != now.at("data")) {
     lines.push_back("the training data: its content is not the one the run began with");
+  }
+  if (before.value("program", "") != now.value("program", "")) {
+    lines.push_back("model.program: its graph is not the one the run began with");
   }
   if (!lines.empty()) {
     throw io::Error(
@@ -121,10 +125,16 @@ void check_modes(const Model& model, bool validates) {
 
 json run_identity(const RunConfig& config, const io::DataIndex& train_data,
                   std::uint64_t fingerprint) {
-  return {{"config", config.identity},
-          {"data", io::hash_text(train_data.fingerprint)},
-          {"arithmetic", io::hash_text(fingerprint)},
-          {"processor", processor_name()}};
+  json identity = {{"config", config.identity},
+                   {"data", io::hash_text(train_data.fingerprint)},
+                   {"arithmetic", io::hash_text(fingerprint)},
+                   {"processor", processor_name()}};
+  if (!config.model.program.empty()) {
+    // The graph, not its place nor the weights that it began with.
+    const io::ZipArchive archive(config.model.program);
+    identity["program"] = io::hash_text(archive.find("models/model.json")->crc);
+  }
+  return identity;
 }
 
 void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fingerprint) {

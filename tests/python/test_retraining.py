@@ -217,3 +217,21 @@ def test_programs_that_do_not_train_are_refused_with_what_to_do(run):
     hadal_export.export(module, (x[:8],), run.folder / "net.pt2")
     other = run.hadal("train", "--set", "train.micro_batch=4", code=78).stderr
     assert "set it to 8" in other and "--input 4," in other
+
+
+def test_another_program_under_the_same_names_is_another_run(run):
+    x, y = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    run.data(x.numpy(), y.numpy())
+
+    def export(activation):
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Linear(6, 8), activation, nn.Linear(8, 3))
+        hadal_export.export(module, (x[:8],), run.folder / "net.pt2")
+
+    export(nn.ReLU())
+    run.train('[model]\nprogram = "net.pt2"\n' + train(2))
+    export(nn.Tanh())
+    refused = run.hadal("train", code=78).stderr
+    assert "model.program: its graph is not the one the run began with" in refused
+    export(nn.ReLU())
+    run.hadal("train")
