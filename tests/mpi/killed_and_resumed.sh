@@ -7,7 +7,16 @@ RANDOM=20260131
 
 # Long enough to be killed 30 times, saving often.
 sed -e 's/steps = 60/steps = 4000/' -e 's/every = "10st"/every = "40st"/' -e 's/"25st"/"500st"/' mlp.toml >long.toml
-train 2 long.toml reference >log.txt 2>&1 || { cat log.txt; fail reference; }
+start="$(date +%s%N)"
+train 2 long.toml reference >log.txt 2>&1 &
+launcher=$!
+until compgen -G "reference/checkpoints/step-*/manifest.json" >/dev/null; do
+  kill -0 "$launcher" 2>/dev/null || { cat log.txt; fail "reference ended early"; }
+  sleep 0.02
+done
+# How long a start takes to its first checkpoint here and now: kills fall before it and after it.
+first_ms=$((($(date +%s%N) - start) / 1000000))
+wait "$launcher" || { cat log.txt; fail reference; }
 expected="$(model_hash reference)"
 
 kills=0 resumed=0
@@ -15,8 +24,8 @@ while [ "$kills" -lt 30 ]; do
   ranks=$((RANDOM % 4 + 1))
   train "$ranks" long.toml killed >log.txt 2>&1 &
   launcher=$!
-  sleep "$(printf '0.%03d' $((RANDOM % 1000)))"
-  sleep 0.$((RANDOM % 10))
+  pause=$((RANDOM % (2 * first_ms + 200)))
+  sleep "$((pause / 1000)).$(printf '%03d' $((pause % 1000)))"
   # All ranks at once, as a node's power failure would; mpirun follows.
   pkill -KILL -f "$HADAL train long.toml.*$WORK/killed" || true
   wait "$launcher" 2>/dev/null || true
