@@ -99,7 +99,7 @@ ZipArchive::ZipArchive(const std::filesystem::path& path) : name_(path.string())
 
 ZipArchive::ZipArchive(std::span<const std::byte> bytes, const std::string& name) : name_(name) {
   read_ = [bytes](std::int64_t offset, std::span<std::byte> out) {
-    std::memcpy(out.data(), bytes.data() + offset, out.size());
+    if (!out.empty()) std::memcpy(out.data(), bytes.data() + offset, out.size());
   };
   parse(static_cast<std::int64_t>(bytes.size()));
 }
