@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "io/error.hpp"
+
 namespace hadal::io {
 namespace {
 
@@ -81,6 +83,21 @@ UniqueType memory_type(hid_t file_type) {
   UniqueType type(H5Tcopy(file_type));
   if (!is_enum && H5Tget_size(type.get()) > 1) H5Tset_order(type.get(), H5T_ORDER_LE);
   return type;
+}
+
+hid_t file_type(DType dtype) {
+  switch (dtype) {
+    case DType::u8:
+      return H5T_STD_U8LE;
+    case DType::i64:
+      return H5T_STD_I64LE;
+    case DType::f32:
+      return H5T_IEEE_F32LE;
+    case DType::f64:
+      return H5T_IEEE_F64LE;
+    default:
+      throw Error(ErrorKind::bug, fmt::format("HDF5 is not written as {}", name_of(dtype)));
+  }
 }
 
 }  // namespace hadal::io

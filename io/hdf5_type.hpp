@@ -20,4 +20,7 @@ std::string type_name(hid_t type);
 // The type in memory: the file's own number with this machine's byte order.
 UniqueType memory_type(hid_t file_type);
 
+// The type in files that this program writes, little-endian; a bug error for one it does not write.
+hid_t file_type(DType dtype);
+
 }  // namespace hadal::io

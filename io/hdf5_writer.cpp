@@ -6,24 +6,12 @@
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_handle.hpp"
+#include "io/hdf5_type.hpp"
 
 namespace hadal::io {
 namespace {
 
 constexpr std::int64_t kBufferRows = 1024;
-
-hid_t file_type(DType dtype) {
-  switch (dtype) {
-    case DType::u8:
-      return H5T_STD_U8LE;
-    case DType::i64:
-      return H5T_STD_I64LE;
-    case DType::f32:
-      return H5T_IEEE_F32LE;
-    default:
-      throw Error(ErrorKind::bug, fmt::format("shards are not written as {}", name_of(dtype)));
-  }
-}
 
 }  // namespace
 

@@ -11,6 +11,7 @@
 
 #include "io/error.hpp"
 #include "io/hdf5_handle.hpp"
+#include "io/hdf5_type.hpp"
 #include "io/log.hpp"
 
 namespace hadal::io {
@@ -59,21 +60,6 @@ std::vector<std::int64_t> read_journals(const fs::path& path) {
     }
   }
   return {blocks.begin(), blocks.end()};
-}
-
-hid_t file_type(DType dtype) {
-  switch (dtype) {
-    case DType::u8:
-      return H5T_STD_U8LE;
-    case DType::i64:
-      return H5T_STD_I64LE;
-    case DType::f32:
-      return H5T_IEEE_F32LE;
-    case DType::f64:
-      return H5T_IEEE_F64LE;
-    default:
-      throw Error(ErrorKind::bug, fmt::format("predictions are not written as {}", name_of(dtype)));
-  }
 }
 
 // Creates the datasets and returns where their bytes are. No times are kept, so equal content gives

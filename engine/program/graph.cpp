@@ -387,7 +387,7 @@ class Compiler {
       }
       Operand operand = found == given.end() ? Operand{.value = *argument.default_value()}
                                              : operand_of(*found->second, argument, names);
-      has_flag = set_mode(name, argument.name(), operand) || has_flag;
+      has_flag = set_mode(argument.name(), operand) || has_flag;
       watch_mutation(argument, operand, root);
       instruction.operands.push_back(std::move(operand));
       if (found != given.end()) given.erase(found);
@@ -406,10 +406,10 @@ class Compiler {
 
   // Notes, and turns off for evaluation, what distinguishes training from evaluation. True where
   // the argument is such a flag.
-  bool set_mode(const std::string& op, const std::string& argument, Operand& operand) {
+  bool set_mode(const std::string& argument, Operand& operand) {
     const bool is_rate = argument == "dropout_p";
-    const bool is_flag = argument == "training" || argument == "train" ||
-                         (op == "instance_norm" && argument == "use_input_stats");
+    // instance_norm's use_input_stats is settled where its statistics are known.
+    const bool is_flag = argument == "training" || argument == "train";
     if (argument == "sparse" && operand.value.isBool()) operand.value = false;
     if (operand.kind != Operand::Kind::constant) return false;
     if (is_rate && operand.value.isDouble()) {
@@ -418,7 +418,6 @@ class Compiler {
       return true;
     }
     if (!is_flag || !operand.value.isBool()) return false;
-    if (op == "instance_norm") return false;  // settled where its statistics are known
     ++(operand.value.toBool() ? graph_.train_flags : graph_.eval_flags);
     if (mode_ == GraphMode::evaluation) operand.value = false;
     return true;
@@ -503,13 +502,6 @@ class Compiler {
 };
 
 }  // namespace
-
-const GraphInput* Graph::input(GraphInput::Kind kind, const std::string& name) const {
-  const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const GraphInput& input) {
-    return input.kind == kind && input.name == name;
-  });
-  return it == inputs.end() ? nullptr : &*it;
-}
 
 void keep_batch_norm(Graph& graph, int slot) {
   for (Instruction& instruction : graph.code) {

@@ -108,8 +108,6 @@ struct Graph {
   int eval_flags = 0;   // operators that have such a flag and say evaluation
   // An operator that draws random numbers and has no flag to turn that off, with its place.
   std::string unflagged_random;
-
-  const GraphInput* input(GraphInput::Kind kind, const std::string& name) const;
 };
 
 enum class GraphMode {
