@@ -259,7 +259,7 @@ ADAMW = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01'
 
 # The update rounds a few last bits otherwise than PyTorch's chain of operators, and the losses drift apart
 # as fast as the network amplifies one of them: batch norm over few values does so a hundredfold a step.
-# These four pass 1e-5 at the third to fifth step; their SGD is compared bit for bit above.
+# These four leave 1e-5 at the third to fifth step; their SGD is compared bit for bit above.
 AMPLIFIERS = {"resnet50", "deeplabv3_resnet50", "r3d_18", "densenet121"}
 
 
