@@ -4,10 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "engine/comm/collectively.hpp"
 #include "io/file_list.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 
 namespace hadal::engine {
@@ -47,7 +47,7 @@ std::vector<std::string> shared_list(Communicator& comm, const std::vector<std::
     for (const auto& file : list.files) files.push_back(file.string());
     text = files.dump();
   });
-  return json::parse(broadcast_text(comm, text)).get<std::vector<std::string>>();
+  return io::parse_json(broadcast_text(comm, text)).get<std::vector<std::string>>();
 }
 
 }  // namespace
@@ -81,7 +81,7 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
     }
     std::vector<std::vector<io::ScannedDataset>> by_file(files.size());
     for (const std::string& theirs : all_gather_text(comm, mine.dump())) {
-      for (const json& one : json::parse(theirs)) {
+      for (const json& one : io::parse_json(theirs)) {
         by_file[one.at("file").get<std::size_t>()] =
             one.at("scans").get<std::vector<io::ScannedDataset>>();
       }

@@ -10,6 +10,7 @@
 #include "engine/dataset.hpp"
 #include "engine/glob.hpp"
 #include "engine/optimizer.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 #include "io/zip_archive.hpp"
 
@@ -180,7 +181,7 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
     found["folder"] = checkpoint->folder.string();
     found["run"] = checkpoint->manifest.run;
   });
-  found = json::parse(broadcast_text(comm, found.dump()));
+  found = io::parse_json(broadcast_text(comm, found.dump()));
   const fs::path folder = found["folder"].get<std::string>();
   if (folder.empty()) return folder;
   TrainingState& state = session.state();

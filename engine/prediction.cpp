@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "engine/comm/collectively.hpp"
@@ -12,6 +11,7 @@
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/hashing_file.hpp"
+#include "io/json.hpp"
 #include "io/loader.hpp"
 #include "io/prediction_file.hpp"
 
@@ -164,7 +164,7 @@ class Predictor {
       text = json(io::PredictionFile::prepare(options_.output, fields, data_.samples, identity))
                  .dump();
     });
-    return json::parse(broadcast_text(comm_, text)).get<io::PredictionFile::Plan>();
+    return io::parse_json(broadcast_text(comm_, text)).get<io::PredictionFile::Plan>();
   }
 
   // A contiguous run of the blocks that are not done.

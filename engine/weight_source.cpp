@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 
 #include "io/error.hpp"
+#include "io/json.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -36,7 +36,7 @@ std::set<std::string> files_of_index(const fs::path& path) {
                                  "names to files",
                                  path.string()));
   };
-  const auto index = nlohmann::json::parse(io::read_file(path), nullptr, false);
+  const auto index = io::parse_json(io::read_file(path));
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     throw fail();
   }

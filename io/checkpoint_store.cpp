@@ -8,6 +8,7 @@
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "io/json.hpp"
 
 namespace hadal::io {
 namespace {
@@ -47,7 +48,7 @@ json to_json(const CheckpointManifest& manifest) {
 }
 
 CheckpointManifest parse_manifest(const std::string& text) {
-  const json parsed = json::parse(text);
+  const json parsed = parse_json(text);
   if (parsed.at("version").get<int>() != kManifestVersion) {
     throw Error(ErrorKind::checkpoint,
                 fmt::format("its manifest has version {}, this program reads version {}",

@@ -12,6 +12,7 @@
 #include "io/error.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_type.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 
 namespace hadal::io {
@@ -127,7 +128,7 @@ PredictionFile::Plan PredictionFile::prepare(const fs::path& path,
   create_folders(folder_of(path));
   std::error_code ignored;
   if (fs::exists(partial_path(path), ignored) && fs::exists(plan_path(path), ignored)) {
-    const json stored = json::parse(read_file(plan_path(path)), nullptr, false);
+    const json stored = parse_json(read_file(plan_path(path)));
     if (stored.is_object() && stored.value("identity", json()) == identity) {
       Plan plan = stored.at("plan").get<Plan>();
       plan.done = read_journals(path);

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "io/error.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 #include "launch/environment.hpp"
 
@@ -70,7 +70,7 @@ engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
   const nlohmann::json here = {{"host", comm.host()}, {"cores", mine}};
   int ranks_on_host = 0, sharing = 0;
   for (const std::string& text : engine::all_gather_text(comm, here.dump())) {
-    const auto other = nlohmann::json::parse(text);
+    const auto other = io::parse_json(text);
     if (other.at("host") != here.at("host")) continue;
     ++ranks_on_host;
     const auto cores = other.at("cores").get<std::vector<int>>();

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "io/error.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 #include "launch/environment.hpp"
 
@@ -96,7 +97,7 @@ void RunFolder::open_metrics(std::int64_t step) {
   std::ifstream existing(path);
   bool dropped = false;
   for (std::string line; std::getline(existing, line);) {
-    const json parsed = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const json parsed = io::parse_json(line);
     const bool good = parsed.is_object() && parsed.value("step", std::int64_t{0}) <= step;
     if (good) kept += line + "\n";
     dropped = dropped || !good;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "io/error.hpp"
+#include "io/json.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -159,7 +160,7 @@ json ProgramFile::parse_json(const std::string& entry) const {
     throw io::Error(io::ErrorKind::checkpoint,
                     fmt::format("{} holds no {}; export it with {}", name(), entry, kHowToExport));
   }
-  json parsed = json::parse(archive_.read_text(*found), nullptr, /*allow_exceptions=*/false);
+  json parsed = io::parse_json(archive_.read_text(*found));
   if (!parsed.is_object()) {
     throw io::Error(io::ErrorKind::checkpoint, fmt::format("{}: {} is damaged", name(), entry));
   }

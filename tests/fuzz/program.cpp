@@ -2,12 +2,12 @@
 // back into an archive with the right checksums.
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "engine/program/graph.hpp"
 #include "engine/program/program_file.hpp"
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "io/json.hpp"
 #include "tests/fuzz/target.hpp"
 
 using namespace hadal;
@@ -32,7 +32,7 @@ void use_archive(const std::string& bytes) {
 }
 
 void use_graph(const std::string& text) {
-  const auto program = nlohmann::json::parse(text, nullptr, false);
+  const auto program = hadal::io::parse_json(text);
   if (!program.is_object()) return;
   const engine::Graph graph =
       engine::compile_graph(program, "input", engine::GraphMode::as_exported);

@@ -2,6 +2,7 @@
 
 #include <fstream>
 
+#include "io/json.hpp"
 #include "launch/ranks.hpp"
 #include "tests/support/catch.hpp"
 
@@ -26,7 +27,7 @@ TEST_CASE("status, exit line and stalls say how an attempt ended") {
   launch::Status status{
       .state = "failed", .code = 65, .reason = "data", .step = 7, .message = "the cause"};
   run.write_status(status);
-  const auto document = nlohmann::json::parse(io::read_file(folder / "run" / "status.json"));
+  const auto document = io::parse_json(io::read_file(folder / "run" / "status.json"));
   for (const char* field :
        {"attempt", "reason", "state", "code", "step", "steps", "epoch", "message", "rank", "host",
         "phase", "updated", "model", "checkpoint", "metrics"}) {
@@ -52,7 +53,7 @@ TEST_CASE("metrics behind the checkpoint are dropped, others kept") {
   std::ifstream file(folder / "run" / "metrics.jsonl");
   std::vector<std::int64_t> steps;
   for (std::string line; std::getline(file, line);)
-    steps.push_back(nlohmann::json::parse(line).at("step"));
+    steps.push_back(io::parse_json(line).at("step"));
   REQUIRE(steps == std::vector<std::int64_t>{1, 2, 3, 4});
 }
 

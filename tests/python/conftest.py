@@ -37,9 +37,9 @@ class Run:
         path.write_text('[run]\ndir = "run"\n[data]\ntrain = "train.h5"\nshuffle = "none"\n' + fields + config)
         return path
 
-    def train(self, config: str, **fields: str) -> list[dict]:
-        """Trains and returns the metrics of every step."""
-        path = self.config(config, **fields)
+    def train(self, config: str | None = None, **fields: str) -> list[dict]:
+        """Trains with this config, or the one that is there, and returns the metrics of every step."""
+        path = self.folder / "run.toml" if config is None else self.config(config, **fields)
         done = subprocess.run([HADAL, "train", str(path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         lines = (self.folder / "run" / "metrics.jsonl").read_text().splitlines()

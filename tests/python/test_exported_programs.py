@@ -1,7 +1,9 @@
 """Exported programs against eager PyTorch: the same module, the same samples, the losses compared."""
 
+import copy
 import hashlib
 import json
+import shutil
 import sys
 
 import numpy
@@ -144,7 +146,7 @@ TWO_TERMS = 'terms.kind.loss = "cross_entropy"\nterms.size.loss = "mse"\nterms.s
 
 # name: module, batch, inputs, targets, (loss, [objective])
 ARCHITECTURES = {
-    "resnet50": (vision("resnet50"), 8, pixels((64, 64)), labels(7), CLASSIFY),
+    "resnet50": (vision("resnet50"), 4, pixels((32, 32)), labels(7), CLASSIFY),
     "mobilenet_v3_small": (vision("mobilenet_v3_small", dropout=0.0), 8, pixels((64, 64)), labels(7), CLASSIFY),
     "efficientnet_b0": (vision("efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0), 8, pixels((64, 64)),
                         labels(7), CLASSIFY),
@@ -154,9 +156,9 @@ ARCHITECTURES = {
     "deeplabv3_resnet50": (
         lambda: without_dropout(torchvision.models.segmentation.deeplabv3_resnet50(
             weights=None, weights_backbone=None, num_classes=3)),
-        4, pixels((49, 49)), labels(3, 49, 49), (lambda o, t: functional.cross_entropy(o["out"], t), "")),
-    "r3d_18": (lambda: torchvision.models.video.r3d_18(num_classes=7), 8, pixels((4, 32, 32)), labels(7), CLASSIFY),
-    "densenet121": (vision("densenet121"), 8, pixels((64, 64)), labels(7), CLASSIFY),
+        2, pixels((33, 33)), labels(3, 33, 33), (lambda o, t: functional.cross_entropy(o["out"], t), "")),
+    "r3d_18": (lambda: torchvision.models.video.r3d_18(num_classes=7), 4, pixels((4, 16, 16)), labels(7), CLASSIFY),
+    "densenet121": (vision("densenet121"), 4, pixels((32, 32)), labels(7), CLASSIFY),
     "gpt": (Gpt, 4, lambda random, count: {"x": random.integers(0, 64, (count, 12))}, labels(64, 12),
             (language_loss, "")),
     "lstm": (Recurrent, 4, lambda random, count: {"x": random.standard_normal((count, 9, 5)).astype("f4")},
@@ -185,19 +187,19 @@ def without_dropout(module):
 
 
 class Case:
-    """An architecture with its data in a run folder and its archive beside it."""
+    """An architecture, its data and its archive."""
 
-    def __init__(self, run, name):
+    def __init__(self, name, folder):
         make, self.batch, inputs, targets, (self.loss, self.objective) = ARCHITECTURES[name]
+        self.name = name
         torch.manual_seed(1)
         self.module = make()
         random = numpy.random.default_rng(3)
         self.inputs = inputs(random, STEPS * self.batch)
         self.targets = targets(random, STEPS * self.batch)
-        run.fields(**self.inputs, **self.targets)
         sample = tuple(torch.from_numpy(value[: self.batch]) for value in self.inputs.values())
-        hadal_export.export(self.module, sample, run.folder / "net.pt2")
-        self.module.train()
+        self.program = folder / "net.pt2"
+        hadal_export.export(self.module, sample, self.program)
 
     def fields(self):
         text = ""
@@ -207,45 +209,61 @@ class Case:
                 text += f'{role}.{name}.path = "{name}"\n{role}.{name}.dtype = "{kind}"\n'
         return text
 
-    def config(self, optimizer, steps=STEPS, micro=None):
-        return (
-            f'[model]\nprogram = "net.pt2"\n[objective]\n{self.objective}'
-            f"[train]\nsteps = {steps}\nglobal_batch = {self.batch}\nmicro_batch = {micro or self.batch}\n"
+    def prepare(self, run, optimizer, steps=STEPS, micro_batches=1):
+        """Writes the data and the config into the run's folder."""
+        run.fields(**self.inputs, **self.targets)
+        text = (
+            f'[model]\nprogram = "{self.program}"\n[objective]\n{self.objective}'
+            f"[train]\nsteps = {steps}\nglobal_batch = {micro_batches * self.batch}\nmicro_batch = {self.batch}\n"
             f"[optimizer]\nno_decay = []\n{optimizer}\n"
         )
+        run.config(text, self.fields())
 
-    def eager_losses(self, peer, order):
+    def eager(self, optimizer, order):
+        """A copy of the module, trained step by step: yields it with each loss."""
+        module = copy.deepcopy(self.module).train()
+        peer = optimizer(module.parameters())
         for step in range(len(order)):
             ids = order[step, 0]
             chosen = [torch.from_numpy(a[ids]) for a in self.inputs.values()]
             wanted = [torch.from_numpy(a[ids]) for a in self.targets.values()]
             peer.zero_grad()
-            loss = self.loss(self.module(*chosen), *wanted)
+            loss = self.loss(module(*chosen), *wanted)
             loss.backward()
             peer.step()
-            yield loss.item()
+            yield module, loss.item()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_sgd_gives_eager_pytorchs_bits(run, name):
-    case = Case(run, name)
-    metrics = run.train(case.config('kind = "sgd"\nlr = 0.01\nmomentum = 0.9'), fields=case.fields())
-    peer = torch.optim.SGD(case.module.parameters(), lr=0.01, momentum=0.9)
-    for step, loss in enumerate(case.eager_losses(peer, run.order(STEPS))):
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def case(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    yield Case(request.param, folder)
+    shutil.rmtree(folder)
+
+
+SGD = 'kind = "sgd"\nlr = 0.01\nmomentum = 0.9'
+ADAMW = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01'
+# The update rounds a few last bits otherwise than PyTorch's chain of operators, and the losses drift apart
+# as fast as the network amplifies one of them: batch norm over few values does so a hundredfold a step.
+# These four leave 1e-5 within a few steps; their weights are compared after the first, and SGD bit for bit.
+AMPLIFIERS = {"resnet50", "deeplabv3_resnet50", "r3d_18", "densenet121"}
+
+
+def test_sgd_gives_eager_pytorchs_bits(run, case):
+    case.prepare(run, SGD)
+    metrics = run.train()
+    eager = case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9), run.order(STEPS))
+    for step, (module, loss) in enumerate(eager):
         assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss), f"step {step + 1}"
     state = run.model()
-    expected = case.module.state_dict()
+    expected = module.state_dict()
     assert set(state) == set(expected)
     for key, value in expected.items():
         assert torch.equal(state[key], value), key
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_ranks_change_no_bit(run, name):
-    case = Case(run, name)
-    text = case.config('kind = "sgd"\nlr = 0.01\nmomentum = 0.9', steps=1).replace(
-        f"global_batch = {case.batch}", f"global_batch = {4 * case.batch}")
-    run.config(text, case.fields())
+def test_ranks_change_no_bit(run, case):
+    case.prepare(run, SGD, steps=1, micro_batches=4)
     hashes = set()
     for ranks in (1, 2, 3):
         run.hadal("train", "--set", f"run.dir=ranks-{ranks}", ranks=ranks)
@@ -254,22 +272,17 @@ def test_ranks_change_no_bit(run, name):
     assert len(hashes) == 1
 
 
-ADAMW = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01'
-
-
-# The update rounds a few last bits otherwise than PyTorch's chain of operators, and the losses drift apart
-# as fast as the network amplifies one of them: batch norm over few values does so a hundredfold a step.
-# These four leave 1e-5 at the third to fifth step; their SGD is compared bit for bit above.
-AMPLIFIERS = {"resnet50", "deeplabv3_resnet50", "r3d_18", "densenet121"}
-
-
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in AMPLIFIERS])
-def test_adamw_follows_eager_pytorch(run, name):
-    case = Case(run, name)
-    metrics = run.train(case.config(ADAMW), fields=case.fields())
-    peer = torch.optim.AdamW(case.module.parameters(), lr=1e-4, weight_decay=0.01)
-    for step, loss in enumerate(case.eager_losses(peer, run.order(STEPS))):
+def test_adamw_follows_eager_pytorch(run, case):
+    steps = 1 if case.name in AMPLIFIERS else STEPS
+    case.prepare(run, ADAMW, steps=steps)
+    metrics = run.train()
+    eager = case.eager(lambda weights: torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01), run.order(steps))
+    for step, (module, loss) in enumerate(eager):
         assert metrics[step]["loss"] == pytest.approx(loss, rel=1e-5), f"step {step + 1}"
+    if case.name in AMPLIFIERS:
+        state = run.model()
+        for key, value in module.named_parameters():
+            assert torch.allclose(state[key], value, rtol=1e-6, atol=1e-9), key
 
 
 def sequence(seed, *shape):
