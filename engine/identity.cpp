@@ -38,7 +38,9 @@ void check_identity(const RunConfig& config, const json& before, const json& now
     lines.push_back("the training data: its content is not the one the run began with");
   }
   if (before.value("program", "") != now.value("program", "")) {
-    lines.push_back("model.program: its graph is not the one the run began with");
+    lines.push_back(config.model.script.empty()
+                        ? "model.program: its graph is not the one the run began with"
+                        : "model.script: it is not the archive that the run began with");
   }
   if (!lines.empty()) {
     throw io::Error(
@@ -135,6 +137,10 @@ json run_identity(const RunConfig& config, const io::DataIndex& train_data,
     const io::ZipArchive archive(config.model.program);
     identity["program"] = io::hash_text(archive.find("models/model.json")->crc);
   }
+  if (!config.model.script.empty()) {
+    const std::string content = io::read_file(config.model.script);
+    identity["program"] = io::hash_text(io::hash_bytes(std::as_bytes(std::span(content))));
+  }
   return identity;
 }
 
@@ -204,7 +210,7 @@ fs::path resume(const RunConfig& config, const Place& place, Communicator& comm,
 std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data) {
   static_cast<void>(Objective(config.objective, target_names(config.data)));
   std::unique_ptr<Model> model =
-      build_model(config.model, input_specs(data), output_count(config, data));
+      build_model(config.model, input_specs(data), output_shape(config, data));
   apply_groups(config.optimizer, *model);
   if (model->batch() && *model->batch() != config.train.micro_batch) {
     throw io::Error(

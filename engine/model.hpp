@@ -99,12 +99,13 @@ class Model {
   std::optional<std::int64_t> batch_;
 };
 
-// Builds the model of a run for samples with these inputs: of the zoo, or an exported program.
-// `outputs` is the number of classes or values where a zoo model's options do not say. Throws a
-// config error for an unknown kind or option or inputs that do not fit, a checkpoint error for a
+// Builds the model of a run for samples with these inputs: of the zoo, an exported program or a
+// TorchScript archive.
+// `wanted` is the shape of what a zoo model gives for a sample where its options do not say. Throws
+// a config error for an unknown kind or option or inputs that do not fit, a checkpoint error for a
 // program that cannot be used.
 std::unique_ptr<Model> build_model(const ModelOptions& options,
-                                   const std::vector<InputSpec>& inputs, std::int64_t outputs);
+                                   const std::vector<InputSpec>& inputs, const io::Shape& wanted);
 
 std::vector<std::string> model_kinds();
 

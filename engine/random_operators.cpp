@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <mutex>
+#include <set>
 
 namespace hadal::engine {
 namespace {
@@ -77,5 +78,35 @@ WorkerGenerator::WorkerGenerator(const at::Generator& generator) : outer_(curren
 }
 
 WorkerGenerator::~WorkerGenerator() { current_generator = outer_; }
+
+bool draws_from_worker(const std::string& name) {
+  static const std::set<std::string> names{"bernoulli_",
+                                           "uniform_",
+                                           "normal_",
+                                           "random_",
+                                           "exponential_",
+                                           "dropout",
+                                           "dropout_",
+                                           "feature_dropout",
+                                           "feature_dropout_",
+                                           "alpha_dropout",
+                                           "alpha_dropout_",
+                                           "feature_alpha_dropout",
+                                           "feature_alpha_dropout_",
+                                           "native_dropout",
+                                           "rand",
+                                           "randn",
+                                           "rand_like",
+                                           "randn_like",
+                                           "randint",
+                                           "randint_like",
+                                           "lstm",
+                                           "gru",
+                                           "rnn_tanh",
+                                           "rnn_relu",
+                                           "scaled_dot_product_attention",
+                                           "_scaled_dot_product_attention_math"};
+  return names.contains(name);
+}
 
 }  // namespace hadal::engine

@@ -4,6 +4,8 @@
 // generator wherever the caller names none: those inside dropout, attention and recurrent layers
 // among them.
 
+#include <string>
+
 namespace at {
 struct Generator;
 }
@@ -21,5 +23,9 @@ class WorkerGenerator {
  private:
   const at::Generator* outer_;
 };
+
+// True for a random operator (its name without namespace and overload) that draws through those
+// in-place ones where it is given no generator, and for them.
+bool draws_from_worker(const std::string& name);
 
 }  // namespace hadal::engine

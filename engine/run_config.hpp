@@ -26,6 +26,7 @@ struct Span {
 enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
 enum class OnNonFinite { stop, skip };
+enum class Precision { float32, bfloat16 };
 enum class LossKind {
   cross_entropy,
   mean_squared_error,
@@ -74,7 +75,8 @@ inline std::vector<std::string> target_names(const DataOptions& data) {
 
 struct ModelOptions {
   std::string kind;     // of the zoo; or
-  std::string program;  // a torch.export archive
+  std::string program;  // a torch.export archive; or
+  std::string script;   // a TorchScript archive
   nlohmann::json options = nlohmann::json::object();
   std::string weights;  // safetensors file, index or folder; empty: from the seed or the program
   bool strict = true;
@@ -112,6 +114,7 @@ struct TrainOptions {
   std::int64_t micro_batch = 0;
   std::optional<double> clip_norm;
   OnNonFinite on_nonfinite = OnNonFinite::stop;
+  Precision precision = Precision::float32;  // of the forward pass; weights stay float32
   Span evaluate_every{1, Span::Unit::epochs};
 };
 

@@ -12,10 +12,11 @@
 
 namespace hadal::engine {
 
-std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
-  if (!config.model.program.empty()) return 0;  // the program knows
-  if (config.model.options.contains("classes"))
-    return config.model.options["classes"].get<std::int64_t>();
+io::Shape output_shape(const RunConfig& config, const io::DataIndex& data) {
+  if (config.model.kind.empty()) return {};  // the program knows
+  const auto classes = config.model.options.find("classes");
+  if (classes != config.model.options.end() && classes->is_number_integer())
+    return {classes->get<std::int64_t>()};
   if (config.objective.terms.front().loss.kind == LossKind::cross_entropy) {
     throw io::Error(
         io::ErrorKind::config,
@@ -23,7 +24,7 @@ std::int64_t output_count(const RunConfig& config, const io::DataIndex& data) {
         "classes");
   }
   for (const io::FieldIndex& field : data.fields) {
-    if (field.options.role == io::FieldRole::target) return io::element_count(field.sample_shape);
+    if (field.options.role == io::FieldRole::target) return field.sample_shape;
   }
   throw io::Error(io::ErrorKind::config,
                   "model.options.classes is needed to predict: the number of values that the model "
@@ -37,7 +38,7 @@ void load_trained(const RunConfig& config, const std::filesystem::path& given, C
     std::error_code ignored;
     if (!given.empty() || std::filesystem::exists(own, ignored)) {
       read_model(given.empty() ? own : given, {}, session.model(), session.state().weights);
-    } else if (config.model.weights.empty() && config.model.program.empty()) {
+    } else if (config.model.weights.empty() && !config.model.kind.empty()) {
       throw io::Error(
           io::ErrorKind::checkpoint,
           fmt::format("{} does not exist: train first, or name weights with --checkpoint "
@@ -62,6 +63,11 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
   set_operator_threads(config.run.threads);
   run_collectively(comm, "building the model", [&] {
     model_ = check_model(config, data);
+    if (!config.model.script.empty() && comm.rank() == 0) {
+      io::log_warning(
+          "model.script: PyTorch has deprecated TorchScript; export the model with torch.export "
+          "where its Python code is at hand");
+    }
     Weights weights(*model_);
     weights.initialise(*model_, config.run.seed);
     weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
@@ -90,8 +96,8 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
 
 void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
                             Purpose purpose) {
-  const auto make = [this] {
-    return std::make_unique<Worker>(*model_, objective_, state_->weights);
+  const auto make = [this, precision = config.train.precision] {
+    return std::make_unique<Worker>(*model_, objective_, state_->weights, precision);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
   const std::int64_t micro_batch = config.train.micro_batch;

@@ -46,8 +46,8 @@ void load_trained(const RunConfig& config, const std::filesystem::path& given, C
 // The inputs of the model, from the data's own headers.
 std::vector<InputSpec> input_specs(const io::DataIndex& data);
 
-// Values that the model gives for a sample where its options do not say: the target's, or for
-// cross_entropy nothing that headers tell. Throws a config error in that case.
-std::int64_t output_count(const RunConfig& config, const io::DataIndex& data);
+// The shape of what the model gives for a sample: [classes] of its options, or the target's, which
+// for cross_entropy headers do not tell. Throws a config error in that case.
+io::Shape output_shape(const RunConfig& config, const io::DataIndex& data);
 
 }  // namespace hadal::engine

@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/autocast.hpp"
 #include "engine/random_operators.hpp"
+#include "engine/tensor_type.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -32,39 +34,6 @@ class TakeGradient : public torch::autograd::PostAccumulateGradHook {
   at::Tensor place_;
   std::uint8_t& arrived_;
 };
-
-at::ScalarType to_aten(io::DType dtype) {
-  using enum io::DType;
-  switch (dtype) {
-    case boolean:
-      return at::kBool;
-    case u8:
-      return at::kByte;
-    case i8:
-      return at::kChar;
-    case i16:
-      return at::kShort;
-    case u16:
-      return at::kUInt16;
-    case i32:
-      return at::kInt;
-    case u32:
-      return at::kUInt32;
-    case i64:
-      return at::kLong;
-    case u64:
-      return at::kUInt64;
-    case f16:
-      return at::kHalf;
-    case bf16:
-      return at::kBFloat16;
-    case f32:
-      return at::kFloat;
-    case f64:
-      return at::kDouble;
-  }
-  return at::kFloat;
-}
 
 // Views; the values keep the memory alive for as long as the tensors are used.
 std::vector<at::Tensor> as_tensors(const BufferLayout& layout, BufferValues& values) {
@@ -98,15 +67,17 @@ struct Worker::Impl {
   const Model& model;
   const Objective& objective;
   Weights& weights;
+  std::optional<at::ScalarType> autocast;
   std::vector<at::Tensor> parameters;  // in the model's order; those trained are leaves
   std::vector<at::Tensor> constants;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   bool checked = false;
 
-  Impl(const Model& m, const Objective& o, Weights& w)
+  Impl(const Model& m, const Objective& o, Weights& w, Precision p)
       : model(m),
         objective(o),
         weights(w),
+        autocast(p == Precision::bfloat16 ? std::optional(at::kBFloat16) : std::nullopt),
         parameters(m.parameters().size()),
         constants(as_tensors(m.constants(), w.constants)) {
     weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
@@ -126,7 +97,16 @@ struct Worker::Impl {
                            .constants = constants,
                            .training = training,
                            .generator = &generator};
-    return model.forward(inputs, context);
+    std::vector<at::Tensor> outputs;
+    {
+      const Autocast region(autocast);
+      outputs = model.forward(inputs, context);
+    }
+    for (at::Tensor& output : outputs) {
+      const at::ScalarType type = output.scalar_type();
+      if (type == at::kBFloat16 || type == at::kHalf) output = output.to(at::kFloat);
+    }
+    return outputs;
   }
 
   void check_once(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) {
@@ -135,8 +115,9 @@ struct Worker::Impl {
   }
 };
 
-Worker::Worker(const Model& model, const Objective& objective, Weights& weights)
-    : impl_(std::make_unique<Impl>(model, objective, weights)) {}
+Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
+               Precision precision)
+    : impl_(std::make_unique<Impl>(model, objective, weights, precision)) {}
 
 Worker::~Worker() = default;
 

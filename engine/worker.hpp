@@ -21,8 +21,9 @@ struct MicroBatchResult {
 
 class Worker {
  public:
-  // All must outlive the worker; the weights stay where they are.
-  Worker(const Model& model, const Objective& objective, Weights& weights);
+  // All must outlive the worker; the weights stay where they are. Only the model's own operators
+  // run in lower precision: its outputs are float32 again.
+  Worker(const Model& model, const Objective& objective, Weights& weights, Precision precision);
   ~Worker();
 
   // Forward and backward of the sum of (mean loss * factor), one factor a term of the objective.

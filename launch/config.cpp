@@ -139,14 +139,7 @@ struct Resolver {
           fmt::format("train.global_batch = {} is no multiple of train.micro_batch = {}",
                       run.train.global_batch, run.train.micro_batch));
     }
-    if (run.model.kind.empty() == run.model.program.empty()) {
-      faults.push_back(run.model.kind.empty()
-                           ? "model.kind or model.program is missing: the model to train"
-                           : "model.kind and model.program are both set; keep one");
-    }
-    if (!run.model.program.empty() && !run.model.options.empty()) {
-      faults.push_back("model.options belong to model.kind; a program has them inside");
-    }
+    check_model();
     auto& fields = run.data.fields;
     for (const auto role : {io::FieldRole::input, io::FieldRole::target}) {
       const char* what = role == io::FieldRole::input ? "inputs" : "targets";
@@ -176,6 +169,24 @@ struct Resolver {
     }
     if (run.optimizer.nesterov && run.optimizer.momentum == 0) {
       faults.push_back("optimizer.nesterov needs optimizer.momentum");
+    }
+  }
+
+  void check_model() {
+    const engine::ModelOptions& model = config.run.model;
+    std::vector<std::string> given;
+    if (!model.kind.empty()) given.push_back("model.kind");
+    if (!model.program.empty()) given.push_back("model.program");
+    if (!model.script.empty()) given.push_back("model.script");
+    if (given.empty()) {
+      faults.push_back("model.kind or model.program is missing: the model to train");
+    } else if (given.size() > 1) {
+      faults.push_back(fmt::format("{} are set; keep one", fmt::join(given, " and ")));
+    }
+    for (const auto& [name, value] : model.options.items()) {
+      if (!model.kind.empty() || (!model.script.empty() && name == "classes")) continue;
+      faults.push_back(fmt::format(
+          "model.options.{} belongs to model.kind; other models have theirs inside", name));
     }
   }
 

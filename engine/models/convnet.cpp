@@ -2,7 +2,6 @@
 
 #include "engine/models/layers.hpp"
 #include "engine/models/zoo.hpp"
-#include "io/error.hpp"
 
 namespace hadal::engine::models {
 namespace {
@@ -11,16 +10,11 @@ namespace {
 // global average, Dropout, Linear. Names: features.N.conv, features.N.norm, head.
 class Convnet : public Model {
  public:
-  Convnet(OptionReader& options, const io::Shape& input, std::int64_t outputs) {
-    if (input.size() != 3) {
-      throw io::Error(io::ErrorKind::config,
-                      fmt::format("convnet needs samples of shape [channels, height, width], they "
-                                  "have {}",
-                                  io::to_string(input)));
-    }
+  Convnet(OptionReader& options, const io::Shape& input, const io::Shape& wanted) {
+    require_image(options, input, 2);
     const auto channels = options.counts("channels", {32, 64});
     dropout_ = options.share("dropout", 0);
-    const std::int64_t classes = options.count("classes", outputs);
+    const std::int64_t classes = options.count("classes", io::element_count(wanted));
     uses_batch_statistics_ = true;
     const Lists lists{parameters_, buffers_};
     std::int64_t width = input[0];
@@ -47,16 +41,16 @@ class Convnet : public Model {
 
  private:
   double dropout_ = 0;
-  std::vector<Conv2d> convs_;
-  std::vector<BatchNorm2d> norms_;
+  std::vector<Conv> convs_;
+  std::vector<BatchNorm> norms_;
   std::vector<Linear> head_;
 };
 
 }  // namespace
 
 std::unique_ptr<Model> convnet(OptionReader& options, const io::Shape& input,
-                               std::int64_t outputs) {
-  return std::make_unique<Convnet>(options, input, outputs);
+                               const io::Shape& wanted) {
+  return std::make_unique<Convnet>(options, input, wanted);
 }
 
 }  // namespace hadal::engine::models

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,15 @@ struct Lists {
   BufferLayout& buffers;
 };
 
+struct LinearInit {
+  Init weight;
+  Init bias;
+};
+
 class Linear {
  public:
-  Linear(Lists lists, const std::string& name, std::int64_t in, std::int64_t out);
+  Linear(Lists lists, const std::string& name, std::int64_t in, std::int64_t out,
+         const std::optional<LinearInit>& init = {});
   at::Tensor operator()(const at::Tensor& x, const ForwardContext& context) const;
 
  private:
@@ -26,18 +33,19 @@ class Linear {
 };
 
 struct ConvOptions {
+  std::size_t dims = 2;  // 2 or 3
   std::int64_t in = 1;
   std::int64_t out = 1;
   std::int64_t kernel = 3;
   std::int64_t stride = 1;
   std::int64_t padding = 0;
   bool bias = false;
-  bool fan_out_init = false;  // torchvision's ResNet: normal with variance 2 / (out * kernel^2)
+  bool fan_out_init = false;  // torchvision's ResNet: normal with variance 2 / (out * kernel^dims)
 };
 
-class Conv2d {
+class Conv {
  public:
-  Conv2d(Lists lists, const std::string& name, const ConvOptions& options);
+  Conv(Lists lists, const std::string& name, const ConvOptions& options);
   at::Tensor operator()(const at::Tensor& x, const ForwardContext& context) const;
 
  private:
@@ -45,14 +53,38 @@ class Conv2d {
   std::size_t weight_;
 };
 
-class BatchNorm2d {
+// Transposed convolution with kernel 2 and stride 2 and a bias: doubles every spatial axis.
+class Doubling {
  public:
-  BatchNorm2d(Lists lists, const std::string& name, std::int64_t channels);
+  Doubling(Lists lists, const std::string& name, std::size_t dims, std::int64_t in,
+           std::int64_t out);
+  at::Tensor operator()(const at::Tensor& x, const ForwardContext& context) const;
+
+ private:
+  std::size_t dims_;
+  std::size_t weight_;
+};
+
+class BatchNorm {
+ public:
+  BatchNorm(Lists lists, const std::string& name, std::int64_t channels);
   at::Tensor operator()(const at::Tensor& x, const ForwardContext& context) const;
 
  private:
   std::size_t weight_;
   std::size_t buffer_;
+};
+
+// Over the last axis.
+class LayerNorm {
+ public:
+  LayerNorm(Lists lists, const std::string& name, std::int64_t width, double eps);
+  at::Tensor operator()(const at::Tensor& x, const ForwardContext& context) const;
+
+ private:
+  std::size_t weight_;
+  std::int64_t width_;
+  double eps_;
 };
 
 // torch.nn.functional.dropout with the worker's own generator: the same operations, so equal draws

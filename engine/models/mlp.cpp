@@ -8,10 +8,10 @@ namespace {
 // torch.nn.Sequential(Flatten, Linear, ReLU, Dropout, …) names its layers.
 class Mlp : public Model {
  public:
-  Mlp(OptionReader& options, const io::Shape& input, std::int64_t outputs) {
+  Mlp(OptionReader& options, const io::Shape& input, const io::Shape& wanted) {
     const auto hidden = options.counts("hidden", {256, 128});
     dropout_ = options.share("dropout", 0);
-    const std::int64_t classes = options.count("classes", outputs);
+    const std::int64_t classes = options.count("classes", io::element_count(wanted));
     const Lists lists{parameters_, buffers_};
     std::int64_t width = io::element_count(input);
     std::int64_t position = 1;
@@ -39,8 +39,8 @@ class Mlp : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> mlp(OptionReader& options, const io::Shape& input, std::int64_t outputs) {
-  return std::make_unique<Mlp>(options, input, outputs);
+std::unique_ptr<Model> mlp(OptionReader& options, const io::Shape& input, const io::Shape& wanted) {
+  return std::make_unique<Mlp>(options, input, wanted);
 }
 
 }  // namespace hadal::engine::models

@@ -3,6 +3,7 @@
 
 #include "engine/models/zoo.hpp"
 #include "engine/program/exported_model.hpp"
+#include "engine/script_model.hpp"
 #include "io/error.hpp"
 #include "io/nearest.hpp"
 
@@ -65,34 +66,78 @@ void OptionReader::finish() const {
   }
 }
 
+void require_image(const OptionReader& options, const io::Shape& input, std::size_t dims) {
+  if (input.size() == dims + 1) return;
+  throw bad(
+      fmt::format("{} needs samples of shape [channels, {}height, width], they have {}; set "
+                  "data.inputs.NAME.layout = \"{}\" where channels are stored last",
+                  options.kind(), dims == 3 ? "depth, " : "", io::to_string(input),
+                  dims == 3 ? "NDHWC" : "NHWC"));
+}
+
+void require_heads(std::int64_t width, std::int64_t heads) {
+  if (width % heads == 0) return;
+  throw bad(fmt::format("model.options.width = {} is no multiple of model.options.heads = {}",
+                        width, heads));
+}
+
+namespace {
+
+struct Kind {
+  const char* name;
+  io::DType input;
+  Factory* make;
+};
+
+constexpr Kind kKinds[] = {{"mlp", io::DType::f32, mlp},
+                           {"convnet", io::DType::f32, convnet},
+                           {"resnet18", io::DType::f32, resnet18},
+                           {"resnet34", io::DType::f32, resnet34},
+                           {"resnet50", io::DType::f32, resnet50},
+                           {"vit", io::DType::f32, vit},
+                           {"unet", io::DType::f32, unet},
+                           {"unet3d", io::DType::f32, unet3d},
+                           {"cosmoflow", io::DType::f32, cosmoflow},
+                           {"gpt", io::DType::i64, gpt}};
+
+std::unique_ptr<Model> build(const ModelOptions& options, const std::vector<InputSpec>& inputs,
+                             const io::Shape& wanted) {
+  const auto kind = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                 [&](const Kind& k) { return options.kind == k.name; });
+  if (kind == std::end(kKinds)) {
+    throw bad(fmt::format("model.kind = \"{}\" is not known; known are: {}", options.kind,
+                          fmt::join(model_kinds(), ", ")));
+  }
+  if (inputs.size() != 1) {
+    throw bad(fmt::format("model.kind = \"{}\" takes one input, [data.inputs] names {}",
+                          options.kind, inputs.size()));
+  }
+  const InputSpec& input = inputs.front();
+  if (input.dtype != kind->input) {
+    throw bad(fmt::format("model.kind = \"{}\" takes {}: set data.inputs.{}.dtype = \"{}\"",
+                          options.kind, io::name_of(kind->input), input.name,
+                          io::name_of(kind->input)));
+  }
+  OptionReader reader(options.kind, options.options);
+  std::unique_ptr<Model> model = kind->make(reader, input.shape, wanted);
+  reader.finish();
+  return model;
+}
+
+}  // namespace
 }  // namespace models
 
 std::vector<std::string> model_kinds() {
-  return {"mlp", "convnet", "resnet18", "resnet34", "resnet50"};
+  std::vector<std::string> names;
+  for (const models::Kind& kind : models::kKinds) names.emplace_back(kind.name);
+  return names;
 }
 
 std::unique_ptr<Model> build_model(const ModelOptions& options,
-                                   const std::vector<InputSpec>& inputs, std::int64_t outputs) {
+                                   const std::vector<InputSpec>& inputs, const io::Shape& wanted) {
   if (!options.program.empty()) return std::make_unique<ExportedModel>(options.program, inputs);
-  if (inputs.size() != 1) {
-    throw io::Error(io::ErrorKind::config,
-                    fmt::format("model.kind = \"{}\" takes one input, [data.inputs] names {}",
-                                options.kind, inputs.size()));
-  }
-  const io::Shape& input = inputs.front().shape;
-  models::OptionReader reader(options.kind, options.options);
-  std::unique_ptr<Model> model;
-  if (options.kind == "mlp") model = models::mlp(reader, input, outputs);
-  if (options.kind == "convnet") model = models::convnet(reader, input, outputs);
-  if (options.kind.starts_with("resnet"))
-    model = models::resnet(options.kind, reader, input, outputs);
-  if (!model) {
-    throw io::Error(io::ErrorKind::config,
-                    fmt::format("model.kind = \"{}\" is not known; known are: {}", options.kind,
-                                fmt::join(model_kinds(), ", ")));
-  }
-  reader.finish();
-  return model;
+  if (!options.script.empty()) return script_model(options.script, inputs);
+  return models::build(options, inputs, wanted);
 }
 
 }  // namespace hadal::engine

@@ -4,7 +4,6 @@
 
 #include "engine/models/layers.hpp"
 #include "engine/models/zoo.hpp"
-#include "io/error.hpp"
 
 namespace hadal::engine::models {
 namespace {
@@ -56,10 +55,10 @@ class Block {
   }
 
  private:
-  std::vector<Conv2d> convs_;
-  std::vector<BatchNorm2d> norms_;
-  std::optional<Conv2d> shortcut_;
-  std::optional<BatchNorm2d> shortcut_norm_;
+  std::vector<Conv> convs_;
+  std::vector<BatchNorm> norms_;
+  std::optional<Conv> shortcut_;
+  std::optional<BatchNorm> shortcut_norm_;
 };
 
 struct Depth {
@@ -104,29 +103,34 @@ class Resnet : public Model {
   }
 
  private:
-  Conv2d stem_;
-  BatchNorm2d stem_norm_;
+  Conv stem_;
+  BatchNorm stem_norm_;
   std::vector<Block> blocks_;
   std::optional<Linear> head_;
 };
 
+std::unique_ptr<Model> make(const Depth& depth, OptionReader& options, const io::Shape& input,
+                            const io::Shape& wanted) {
+  require_image(options, input, 2);
+  return std::make_unique<Resnet>(depth, input[0],
+                                  options.count("classes", io::element_count(wanted)));
+}
+
 }  // namespace
 
-std::unique_ptr<Model> resnet(const std::string& kind, OptionReader& options,
-                              const io::Shape& input, std::int64_t outputs) {
-  Depth depth;
-  if (kind == "resnet18") depth = {{2, 2, 2, 2}, false};
-  if (kind == "resnet34") depth = {{3, 4, 6, 3}, false};
-  if (kind == "resnet50") depth = {{3, 4, 6, 3}, true};
-  if (depth.blocks.empty()) return nullptr;
-  if (input.size() != 3) {
-    throw io::Error(
-        io::ErrorKind::config,
-        fmt::format("{} needs samples of shape [channels, height, width], they have {}; set "
-                    "data.inputs.NAME.layout = \"NHWC\" for images with channels last",
-                    kind, io::to_string(input)));
-  }
-  return std::make_unique<Resnet>(depth, input[0], options.count("classes", outputs));
+std::unique_ptr<Model> resnet18(OptionReader& options, const io::Shape& input,
+                                const io::Shape& wanted) {
+  return make({{2, 2, 2, 2}, false}, options, input, wanted);
+}
+
+std::unique_ptr<Model> resnet34(OptionReader& options, const io::Shape& input,
+                                const io::Shape& wanted) {
+  return make({{3, 4, 6, 3}, false}, options, input, wanted);
+}
+
+std::unique_ptr<Model> resnet50(OptionReader& options, const io::Shape& input,
+                                const io::Shape& wanted) {
+  return make({{3, 4, 6, 3}, true}, options, input, wanted);
 }
 
 }  // namespace hadal::engine::models

@@ -11,6 +11,7 @@
 
 #include "engine/program/arguments.hpp"
 #include "engine/program/program_file.hpp"
+#include "engine/random_operators.hpp"
 #include "io/error.hpp"
 
 namespace hadal::engine {
@@ -50,33 +51,6 @@ bool is_guard(const std::string& name) {
   return name == "_assert_scalar" || name == "_assert_tensor_metadata" ||
          name == "sym_constrain_range" || name == "sym_constrain_range_for_size" ||
          name == "_assert_async";
-}
-
-// Random operators without a generator argument that draw through the operators which this program
-// directs to the worker's generator (random_operators.hpp).
-bool draws_from_worker(const std::string& name) {
-  static const std::set<std::string> names{"dropout",
-                                           "dropout_",
-                                           "feature_dropout",
-                                           "feature_dropout_",
-                                           "alpha_dropout",
-                                           "alpha_dropout_",
-                                           "feature_alpha_dropout",
-                                           "feature_alpha_dropout_",
-                                           "native_dropout",
-                                           "rand",
-                                           "randn",
-                                           "rand_like",
-                                           "randn_like",
-                                           "randint",
-                                           "randint_like",
-                                           "lstm",
-                                           "gru",
-                                           "rnn_tanh",
-                                           "rnn_relu",
-                                           "scaled_dot_product_attention",
-                                           "_scaled_dot_product_attention_math"};
-  return names.contains(name);
 }
 
 // Operators that change running statistics without their schema saying so.
@@ -302,7 +276,7 @@ class Compiler {
             scalar_type_of_export(dtype.at("as_scalar_type").get<std::int64_t>());
       }
       enter.enabled = inputs.at(at++).at("arg").at("as_bool").get<bool>();
-      ++at;  // whether casts are cached: changes no value
+      ++at;  // whether casts are cached: here they never are
     } else {
       faults_.push_back(
           fmt::format("{} is control flow, which is not supported; write it with "

@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/ScalarOps.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <memory>
 
+#include "engine/autocast.hpp"
 #include "io/error.hpp"
 
 namespace hadal::engine {
@@ -30,23 +30,18 @@ class GradRegion : public Region {
 
 class AutocastRegion : public Region {
  public:
-  AutocastRegion(bool enabled, at::ScalarType dtype)
-      : enabled_(at::autocast::is_autocast_enabled(at::kCPU)),
-        dtype_(at::autocast::get_autocast_dtype(at::kCPU)) {
-    at::autocast::increment_nesting();
-    at::autocast::set_autocast_enabled(at::kCPU, enabled);
-    at::autocast::set_autocast_dtype(at::kCPU, dtype);
-  }
-  ~AutocastRegion() override {
-    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCPU, enabled_);
-    at::autocast::set_autocast_dtype(at::kCPU, dtype_);
-  }
+  explicit AutocastRegion(std::optional<at::ScalarType> dtype) : autocast_(dtype) {}
 
  private:
-  bool enabled_;
-  at::ScalarType dtype_;
+  Autocast autocast_;
 };
+
+std::unique_ptr<Region> autocast_region(const Instruction& instruction) {
+  // A region of another device says nothing about operators on this one.
+  if (instruction.device_type != "cpu") return std::make_unique<Region>();
+  return std::make_unique<AutocastRegion>(
+      instruction.enabled ? std::optional(instruction.autocast_dtype) : std::nullopt);
+}
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   const std::int64_t quotient = a / b;
@@ -179,8 +174,7 @@ class Runner {
           regions_.push_back(std::make_unique<GradRegion>(instruction.enabled));
           break;
         case Instruction::Kind::autocast:
-          regions_.push_back(
-              std::make_unique<AutocastRegion>(instruction.enabled, instruction.autocast_dtype));
+          regions_.push_back(autocast_region(instruction));
           break;
         case Instruction::Kind::leave:
           regions_.pop_back();

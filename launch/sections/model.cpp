@@ -14,6 +14,9 @@ void add_model(Table& table) {
   table.set("model.program", plain(Kind::path), nullptr, Bound::free,
             "A torch.export program (.pt2) instead of model.kind.",
             [](RunConfig& c, const json& v) { c.model.program = v; });
+  table.set("model.script", plain(Kind::path), nullptr, Bound::free,
+            "A TorchScript archive instead, which PyTorch has deprecated.",
+            [](RunConfig& c, const json& v) { c.model.script = v; });
   table.add(
       "model.options.*", plain(Kind::any), nullptr, Bound::identity,
       "Options of the model: classes, hidden, channels, dropout.",

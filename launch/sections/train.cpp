@@ -1,3 +1,4 @@
+#include "io/error.hpp"
 #include "launch/sections/table.hpp"
 
 namespace hadal::launch {
@@ -34,6 +35,18 @@ void add_train(Table& table) {
               c.train.on_nonfinite = pick<engine::OnNonFinite>(
                   v, {{"stop", engine::OnNonFinite::stop}, {"skip", engine::OnNonFinite::skip}});
             });
+  table.set(
+      "train.precision", choice({"float32", "bfloat16", "float16"}), "float32", Bound::identity,
+      "Of the forward pass under autocast; weights, sums and the loss stay float32.",
+      [](RunConfig& c, const json& v) {
+        if (v == "float16") {
+          throw io::Error(io::ErrorKind::config,
+                          "float16 needs a GPU; on CPUs use \"bfloat16\", which needs no "
+                          "scaling of the loss");
+        }
+        c.train.precision = pick<engine::Precision>(v, {{"float32", engine::Precision::float32},
+                                                        {"bfloat16", engine::Precision::bfloat16}});
+      });
   table.set("train.evaluate_every", plain(Kind::span), "1ep", Bound::identity,
             "Between evaluations of the validation data.",
             [](RunConfig& c, const json& v) { c.train.evaluate_every = *parse_span(v); });

@@ -72,7 +72,7 @@ class Run:
         return safetensors.torch.load_file(self.folder / "run" / "model" / "model.safetensors")
 
     def start_from(self, module: torch.nn.Module) -> None:
-        state = {name: value.contiguous() for name, value in module.state_dict().items()}
+        state = {name: value.clone().contiguous() for name, value in module.state_dict().items()}
         safetensors.torch.save_file(state, self.folder / "start.safetensors")
 
 

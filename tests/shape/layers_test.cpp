@@ -72,6 +72,20 @@ TEST_CASE("libraries are included where they belong") {
   }
 }
 
+TEST_CASE("every source includes its own header first") {
+  std::size_t checked = 0;
+  for (const std::string folder : {"kernels", "io", "engine", "launch"}) {
+    for (const fs::path& path : sources(folder)) {
+      const fs::path header = fs::path(path).replace_extension(".hpp");
+      if (path.extension() != ".cpp" || !fs::exists(header)) continue;
+      CAPTURE(path.string());
+      REQUIRE(includes(path).front() == fs::relative(header, HADAL_SOURCE_DIR).generic_string());
+      ++checked;
+    }
+  }
+  REQUIRE(checked > 60);
+}
+
 TEST_CASE("environment variables are read in one file") {
   for (const std::string folder : {"kernels", "io", "engine", "launch"}) {
     for (const fs::path& path : sources(folder)) {
