@@ -29,6 +29,14 @@ RunConfig without_targets(const RunConfig& given) {
   std::erase_if(config.data.fields,
                 [](const io::FieldOptions& f) { return f.role != io::FieldRole::input; });
   if (config.data.ids) config.data.fields.push_back(*config.data.ids);
+  // A term's loss still says what its output means.
+  const std::vector<std::string> targets = target_names(given.data);
+  for (TermOptions& term : config.objective.terms) {
+    const auto place = std::find(targets.begin(), targets.end(), term.target) - targets.begin();
+    if (!term.output && !term.target.empty()) term.output = static_cast<std::size_t>(place);
+    term.target.clear();
+    term.metrics.clear();
+  }
   return config;
 }
 

@@ -95,18 +95,20 @@ std::uint64_t little_endian(std::span<const std::byte> bytes) {
 }
 
 // What a file that is no safetensors file seems to be, for the message.
-std::string_view guess(std::span<const std::byte> start) {
+std::string guess(std::span<const std::byte> start) {
+  // Tensors may be strided or share memory, which the format does not hold.
+  constexpr std::string_view kConvert =
+      "convert a state dict once with python -c 'import torch, safetensors.torch as s; "
+      "s.save_file({k: v.clone().contiguous() for k, v in torch.load(\"net.pt\", "
+      "weights_only=True).items()}, \"net.safetensors\")'";
   const std::string_view text(reinterpret_cast<const char*>(start.data()), start.size());
   if (text.starts_with("PK\x03\x04")) {
-    return "a zip archive, as torch.save and torch.export write; convert a state dict once with "
-           "python -c 'import torch, safetensors.torch as s; "
-           "s.save_file(torch.load(\"net.pt\", weights_only=True), \"net.safetensors\")'";
+    return fmt::format("a zip archive, as torch.save and torch.export write; {}", kConvert);
   }
   if (text.starts_with("\x89HDF\r\n\x1a\n")) return "an HDF5 file";
-  if (text.starts_with("\x80"))
-    return "a Python pickle, which is never read; convert a state dict once with "
-           "python -c 'import torch, safetensors.torch as s; "
-           "s.save_file(torch.load(\"net.pt\", weights_only=True), \"net.safetensors\")'";
+  if (text.starts_with("\x80")) {
+    return fmt::format("a Python pickle, which is never read; {}", kConvert);
+  }
   return "something else";
 }
 

@@ -21,6 +21,9 @@ struct LoadedConfig {
   engine::RunConfig run;
   std::vector<ResolvedKey> keys;  // in the schema's order
   std::string text;               // of the file as given
+
+  // Nothing where neither the file nor a default sets the key.
+  const ResolvedKey* find(const std::string& key) const;
 };
 
 // Reads and checks a config. Throws one config error that lists every fault with file, line, column

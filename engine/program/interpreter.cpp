@@ -48,11 +48,10 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient;
 }
 
-c10::IValue compute_whole(SymbolicOp op, std::int64_t a, std::int64_t b) {
+// What is written alike for whole and for real numbers; nothing for the other operators.
+template <class Number>
+std::optional<c10::IValue> compute_alike(SymbolicOp op, Number a, Number b) {
   using enum SymbolicOp;
-  if ((op == floordiv || op == mod || op == truediv) && b == 0) {
-    throw std::invalid_argument("division of a size by zero");
-  }
   switch (op) {
     case add:
       return a + b;
@@ -60,14 +59,8 @@ c10::IValue compute_whole(SymbolicOp op, std::int64_t a, std::int64_t b) {
       return a - b;
     case mul:
       return a * b;
-    case floordiv:
-      return floor_divide(a, b);
-    case mod:
-      return a - floor_divide(a, b) * b;
     case truediv:
       return static_cast<double>(a) / static_cast<double>(b);
-    case pow:
-      return static_cast<std::int64_t>(std::pow(static_cast<double>(a), static_cast<double>(b)));
     case neg:
       return -a;
     case minimum:
@@ -77,68 +70,58 @@ c10::IValue compute_whole(SymbolicOp op, std::int64_t a, std::int64_t b) {
     case to_float:
       return static_cast<double>(a);
     case to_int:
-      return a;
+      return static_cast<std::int64_t>(a);  // towards zero
+    case eq:
+      return a == b;
+    case ne:
+      return a != b;
+    case lt:
+      return a < b;
+    case le:
+      return a <= b;
+    case gt:
+      return a > b;
+    case ge:
+      return a >= b;
+    default:
+      return {};
+  }
+}
+
+c10::IValue compute_whole(SymbolicOp op, std::int64_t a, std::int64_t b) {
+  using enum SymbolicOp;
+  if ((op == floordiv || op == mod || op == truediv) && b == 0) {
+    throw std::invalid_argument("division of a size by zero");
+  }
+  if (const auto value = compute_alike(op, a, b)) return *value;
+  switch (op) {
+    case floordiv:
+      return floor_divide(a, b);
+    case mod:
+      return a - floor_divide(a, b) * b;
+    case pow:
+      return static_cast<std::int64_t>(std::pow(static_cast<double>(a), static_cast<double>(b)));
     case logical_not:
       return a == 0;
     case logical_and:
       return a != 0 && b != 0;
     case logical_or:
       return a != 0 || b != 0;
-    case eq:
-      return a == b;
-    case ne:
-      return a != b;
-    case lt:
-      return a < b;
-    case le:
-      return a <= b;
-    case gt:
-      return a > b;
-    case ge:
-      return a >= b;
+    default:
+      return {};
   }
-  return {};
 }
 
 c10::IValue compute_real(SymbolicOp op, double a, double b) {
   using enum SymbolicOp;
+  if (const auto value = compute_alike(op, a, b)) return *value;
   switch (op) {
-    case add:
-      return a + b;
-    case sub:
-      return a - b;
-    case mul:
-      return a * b;
     case floordiv:
       return std::floor(a / b);
     case mod:
       return a - std::floor(a / b) * b;
-    case truediv:
-      return a / b;
     case pow:
       return std::pow(a, b);
-    case neg:
-      return -a;
-    case minimum:
-      return std::min(a, b);
-    case maximum:
-      return std::max(a, b);
-    case to_float:
-      return a;
-    case to_int:
-      return static_cast<std::int64_t>(std::trunc(a));
-    case eq:
-      return a == b;
-    case ne:
-      return a != b;
-    case lt:
-      return a < b;
-    case le:
-      return a <= b;
-    case gt:
-      return a > b;
-    case ge:
-      return a >= b;
     default:
       throw std::invalid_argument("a logical operator on fractions");
   }

@@ -88,6 +88,12 @@ TEST_CASE("every fault is named with its place, all at once") {
   REQUIRE(tests::contains(fault(kGood, {"objective.best=valid.acuracy"}), "objective.best"));
   REQUIRE(tests::contains(fault(kGood, {"optimizer.betas=[0.9]"}), "list of two"));
   REQUIRE(tests::contains(fault(kGood, {"optimizer.betas=[]"}), "list of two"));
+  REQUIRE(tests::contains(fault(kGood, {"model.script=a.pt"}),
+                          "model.kind and model.script are set; keep one"));
+  REQUIRE(tests::contains(fault(kGood, {"train.precision=float16"}), "float16 needs a GPU"));
+  REQUIRE(tests::contains(
+      fault(std::string(kGood) + "\n[[optimizer.group]]\nmatch = [\"*\"]\nuntil = \"3st\"\n"),
+      "optimizer.group.0.until says when freeze ends"));
   REQUIRE(tests::error_of(io::ErrorKind::usage, [] {
             load(kGood, {"train.epochs"});
           }).starts_with("--set"));

@@ -37,6 +37,11 @@ class Run:
         path.write_text('[run]\ndir = "run"\n[data]\ntrain = "train.h5"\nshuffle = "none"\n' + fields + config)
         return path
 
+    def set(self, section: str, line: str) -> None:
+        """Puts a line into a section of the config that is there."""
+        path = self.folder / "run.toml"
+        path.write_text(path.read_text().replace(section + "\n", f"{section}\n{line}\n", 1))
+
     def train(self, config: str | None = None, **fields: str) -> list[dict]:
         """Trains with this config, or the one that is there, and returns the metrics of every step."""
         path = self.folder / "run.toml" if config is None else self.config(config, **fields)

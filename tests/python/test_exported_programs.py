@@ -219,16 +219,17 @@ class Case:
         )
         run.config(text, self.fields())
 
-    def eager(self, optimizer, order):
+    def eager(self, optimizer, order, wrap=lambda module: module):
         """A copy of the module, trained step by step: yields it with each loss."""
         module = copy.deepcopy(self.module).train()
+        forward = wrap(module)
         peer = optimizer(module.parameters())
         for step in range(len(order)):
             ids = order[step, 0]
             chosen = [torch.from_numpy(a[ids]) for a in self.inputs.values()]
             wanted = [torch.from_numpy(a[ids]) for a in self.targets.values()]
             peer.zero_grad()
-            loss = self.loss(module(*chosen), *wanted)
+            loss = self.loss(forward(*chosen), *wanted)
             loss.backward()
             peer.step()
             yield module, loss.item()

@@ -1,0 +1,77 @@
+"""Lower precision against torch.autocast: the same casts, the same bits."""
+
+import numpy
+import pytest
+import torch
+from test_exported_programs import SGD, Case
+from test_zoo import Gpt, language_loss
+
+STEPS = 5
+
+
+def autocast(module):
+    """The module under autocast, its output float32 again; a weight that is used twice is cast twice."""
+
+    def forward(*inputs):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            output = module(*inputs)
+        return output.float()
+
+    return forward
+
+
+@pytest.mark.parametrize("name", ["unet", "gpt", "resnet50"])
+def test_programs_in_bfloat16_follow_torch_autocast(run, tmp_path, name):
+    case = Case(name, tmp_path)
+    case.prepare(run, SGD, steps=STEPS)
+    run.set("[train]", "precision = \"bfloat16\"")
+    metrics = run.train()
+    eager = case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9), run.order(STEPS), autocast)
+    for step, (module, loss) in enumerate(eager):
+        assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss), f"step {step + 1}"
+    for key, value in module.state_dict().items():
+        assert torch.equal(run.model()[key], value), key
+    # It did compute something else than float32.
+    exact = [loss for _, loss in case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01), run.order(1))]
+    assert numpy.float32(metrics[0]["loss"]) != numpy.float32(exact[0])
+
+
+def test_built_in_models_in_bfloat16_follow_torch_autocast(run):
+    torch.manual_seed(5)
+    module = Gpt(50, 9, 16, 2, 2)
+    random = numpy.random.default_rng(7)
+    x, y = random.integers(0, 50, (8, 9)), random.integers(0, 50, (8, 9))
+    run.data(x, y)
+    run.start_from(module)
+    run.config(
+        '[model]\nkind = "gpt"\noptions = { width = 16, layers = 2, heads = 2, classes = 50 }\n'
+        'weights = "start.safetensors"\n[train]\nprecision = "bfloat16"\nsteps = 2\nglobal_batch = 4\n'
+        f"micro_batch = 4\n[optimizer]\n{SGD}\nno_decay = []\n",
+        'inputs.x.path = "x"\ninputs.x.dtype = "int64"\ntargets.y.path = "y"\n')
+    metrics = run.train()
+    peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+    order = run.order(2)
+    for step in range(2):
+        peer.zero_grad()
+        ids = order[step, 0]
+        loss = language_loss(autocast(module)(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
+        loss.backward()
+        peer.step()
+        assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss.item())
+
+
+def test_ranks_and_workers_change_no_bit_in_bfloat16(run, tmp_path):
+    """The tied weight of the network is cast twice in each forward pass."""
+    Case("gpt", tmp_path).prepare(run, SGD, steps=3, micro_batches=4)
+    run.set("[train]", "precision = \"bfloat16\"")
+    models = []
+    for ranks, workers in ((1, 1), (1, 2), (3, 1)):
+        run.hadal("train", "--set", f"run.dir=run-{ranks}-{workers}", "--set", f"run.workers={workers}", ranks=ranks)
+        models.append((run.folder / f"run-{ranks}-{workers}" / "model" / "model.safetensors").read_bytes())
+    assert len(set(models)) == 1
+
+
+def test_float16_is_refused(run, tmp_path):
+    Case("lstm", tmp_path).prepare(run, SGD, steps=1)
+    run.set("[train]", "precision = \"float16\"")
+    assert "float16 needs a GPU" in run.hadal("train", code=78).stderr
