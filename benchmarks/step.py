@@ -1,10 +1,10 @@
 """One optimizer step: the exported program, the same network built in, and PyTorch eager, in turn.
 
-    .deps/venv/bin/python benchmarks/step.py [ROUNDS]
+    .deps/venv/bin/python benchmarks/step.py [ROUNDS [NETWORK …]]
 
-Each round runs every contestant for the same number of steps (forward, backward, SGD with momentum) on
-one thread; all flush denormals to zero. Prints medians over the rounds, their spread, and the ratios;
-the losses must agree bit for bit. Needs build/dev and what tests/run.sh brings."""
+Each round runs one step (forward, backward, SGD with momentum) of every contestant on one thread; all
+flush denormals to zero. Prints medians over the rounds, their spread, and the ratios within rounds; the
+losses must agree bit for bit. Needs build/dev and what tests/run.sh brings."""
 
 import pathlib
 import statistics
@@ -26,7 +26,7 @@ import hadal_export  # noqa: E402
 
 torch.set_num_threads(1)
 torch.set_flush_denormal(True)
-WARM, STEPS, SAMPLES = 2, 2, 64
+WARM, STEPS, SAMPLES = 3, 1, 64
 
 
 def transformer():
@@ -138,9 +138,9 @@ def measure(name, rounds):
         ratios = sorted(a / b for a, b in zip(times["program"], times[kind]))
         low, middle, high = (ratios[len(ratios) * k // 4] for k in (1, 2, 3))
         print(f"{name:<20} the program takes {middle:.3f} of the time of {kind} "
-              f"(middle half {low:.3f} to {high:.3f})")
+              f"(middle half {low:.3f} to {high:.3f}; of the fastest steps {min(times['program']) / min(times[kind]):.3f})")
 
 
 if __name__ == "__main__":
-    for network in NETWORKS:
-        measure(network, int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    for network in sys.argv[2:] or NETWORKS:
+        measure(network, int(sys.argv[1]) if len(sys.argv) > 1 else 60)
