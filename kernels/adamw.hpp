@@ -22,7 +22,7 @@ struct AdamwStep {
   float beta2 = 0;
   float one_minus_beta1 = 0;
   float one_minus_beta2 = 0;
-  float inverse_root = 1;  // 1 / sqrt(1 - beta2^t)
+  float root = 1;  // sqrt(1 - beta2^t)
   float eps = 0;
   float grad_scale = 1;  // multiplies the gradient first (clipping)
 };
@@ -31,7 +31,9 @@ struct AdamwStep {
 AdamwStep adamw_step(const AdamwOptions& options, std::int64_t t, float grad_scale);
 
 // m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;
-// param = decay * param - step_size * m / (sqrt(v) * inverse_root + eps).
+// param = decay * param - step_size * m / (sqrt(v) / root + eps), rounded where the vector loop of
+// PyTorch's fused AdamW for CPUs rounds: with its bits, but for the last elements of tensors whose
+// count is no multiple of its vector.
 // All spans have equal length.
 void adamw(std::span<float> param, std::span<const float> grad, std::span<float> first_moment,
            std::span<float> second_moment, const AdamwStep& step);

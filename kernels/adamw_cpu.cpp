@@ -16,14 +16,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 template <class D>
 struct AdamwConstants {
-  hn::Vec<D> decay, step_size, beta2, one_minus_beta1, one_minus_beta2, inverse_root, eps, scale;
+  hn::Vec<D> decay, step_size, beta2, one_minus_beta1, one_minus_beta2, root, eps, scale;
   AdamwConstants(D d, const AdamwStep& s)
       : decay(hn::Set(d, s.decay)),
         step_size(hn::Set(d, -s.step_size)),
         beta2(hn::Set(d, s.beta2)),
         one_minus_beta1(hn::Set(d, s.one_minus_beta1)),
         one_minus_beta2(hn::Set(d, s.one_minus_beta2)),
-        inverse_root(hn::Set(d, s.inverse_root)),
+        root(hn::Set(d, s.root)),
         eps(hn::Set(d, s.eps)),
         scale(hn::Set(d, s.grad_scale)) {}
 };
@@ -35,12 +35,12 @@ HWY_INLINE void adamw_vector(D d, float* param, const float* grad, float* first,
   auto m = hn::LoadU(d, first);
   m = fused_multiply_add(d, hn::Sub(g, m), c.one_minus_beta1, m);
   hn::StoreU(m, d, first);
-  const auto v = fused_multiply_add(d, hn::Mul(g, g), c.one_minus_beta2,
+  const auto v = fused_multiply_add(d, hn::Mul(c.one_minus_beta2, g), g,
                                     hn::Mul(hn::LoadU(d, second), c.beta2));
   hn::StoreU(v, d, second);
-  const auto denominator = fused_multiply_add(d, hn::Sqrt(v), c.inverse_root, c.eps);
+  const auto denominator = hn::Add(hn::Div(hn::Sqrt(v), c.root), c.eps);
   const auto decayed = hn::Mul(hn::LoadU(d, param), c.decay);
-  hn::StoreU(fused_multiply_add(d, hn::Div(m, denominator), c.step_size, decayed), d, param);
+  hn::StoreU(hn::Add(decayed, hn::Div(hn::Mul(c.step_size, m), denominator)), d, param);
 }
 
 void Adamw(float* param, const float* grad, float* first, float* second, std::size_t count,
@@ -72,7 +72,7 @@ AdamwStep adamw_step(const AdamwOptions& options, std::int64_t t, float grad_sca
           .beta2 = static_cast<float>(options.beta2),
           .one_minus_beta1 = static_cast<float>(1.0 - options.beta1),
           .one_minus_beta2 = static_cast<float>(1.0 - options.beta2),
-          .inverse_root = static_cast<float>(1.0 / std::sqrt(correction2)),
+          .root = static_cast<float>(std::sqrt(correction2)),
           .eps = static_cast<float>(options.eps),
           .grad_scale = grad_scale};
 }

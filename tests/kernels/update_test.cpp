@@ -86,12 +86,11 @@ TEST_CASE("adamw equals its definition on every instruction set") {
     for (std::size_t i = 0; i < before.param.size(); ++i) {
       const float g = before.grad[i] * 0.5f;
       const float m = std::fma(g - before.first[i], step.one_minus_beta1, before.first[i]);
-      const float v = std::fma(g * g, step.one_minus_beta2, before.second[i] * step.beta2);
-      const float denominator = std::fma(std::sqrt(v), step.inverse_root, step.eps);
+      const float v = std::fma(step.one_minus_beta2 * g, g, before.second[i] * step.beta2);
+      const float denominator = std::sqrt(v) / step.root + step.eps;
       REQUIRE(now.first[i] == m);
       REQUIRE(now.second[i] == v);
-      REQUIRE(now.param[i] ==
-              std::fma(m / denominator, -step.step_size, before.param[i] * step.decay));
+      REQUIRE(now.param[i] == before.param[i] * step.decay + (-step.step_size * m) / denominator);
     }
   });
 }

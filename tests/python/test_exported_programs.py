@@ -120,7 +120,7 @@ class Graphs(nn.Module):
 
 
 def vision(name, **options):
-    return lambda: getattr(torchvision.models, name)(num_classes=7, **options)
+    return lambda: getattr(torchvision.models, name)(num_classes=16, **options)
 
 
 def pixels(size, channels=3):
@@ -146,19 +146,19 @@ TWO_TERMS = 'terms.kind.loss = "cross_entropy"\nterms.size.loss = "mse"\nterms.s
 
 # name: module, batch, inputs, targets, (loss, [objective])
 ARCHITECTURES = {
-    "resnet50": (vision("resnet50"), 4, pixels((32, 32)), labels(7), CLASSIFY),
-    "mobilenet_v3_small": (vision("mobilenet_v3_small", dropout=0.0), 8, pixels((64, 64)), labels(7), CLASSIFY),
+    "resnet50": (vision("resnet50"), 4, pixels((32, 32)), labels(16), CLASSIFY),
+    "mobilenet_v3_small": (vision("mobilenet_v3_small", dropout=0.0), 8, pixels((64, 64)), labels(16), CLASSIFY),
     "efficientnet_b0": (vision("efficientnet_b0", dropout=0.0, stochastic_depth_prob=0.0), 8, pixels((64, 64)),
-                        labels(7), CLASSIFY),
-    "convnext_tiny": (vision("convnext_tiny", stochastic_depth_prob=0.0), 2, pixels((32, 32)), labels(7), CLASSIFY),
-    "vit_b_16": (vision("vit_b_16", image_size=32), 2, pixels((32, 32)), labels(7), CLASSIFY),
-    "swin_t": (lambda: without_dropout(vision("swin_t")()), 2, pixels((32, 32)), labels(7), CLASSIFY),
+                        labels(16), CLASSIFY),
+    "convnext_tiny": (vision("convnext_tiny", stochastic_depth_prob=0.0), 2, pixels((32, 32)), labels(16), CLASSIFY),
+    "vit_b_16": (vision("vit_b_16", image_size=32), 2, pixels((32, 32)), labels(16), CLASSIFY),
+    "swin_t": (lambda: without_dropout(vision("swin_t")()), 2, pixels((32, 32)), labels(16), CLASSIFY),
     "deeplabv3_resnet50": (
         lambda: without_dropout(torchvision.models.segmentation.deeplabv3_resnet50(
-            weights=None, weights_backbone=None, num_classes=3)),
-        2, pixels((33, 33)), labels(3, 33, 33), (lambda o, t: functional.cross_entropy(o["out"], t), "")),
-    "r3d_18": (lambda: torchvision.models.video.r3d_18(num_classes=7), 4, pixels((4, 16, 16)), labels(7), CLASSIFY),
-    "densenet121": (vision("densenet121"), 4, pixels((32, 32)), labels(7), CLASSIFY),
+            weights=None, weights_backbone=None, num_classes=16)),
+        2, pixels((33, 33)), labels(16, 33, 33), (lambda o, t: functional.cross_entropy(o["out"], t), "")),
+    "r3d_18": (lambda: torchvision.models.video.r3d_18(num_classes=16), 4, pixels((4, 16, 16)), labels(16), CLASSIFY),
+    "densenet121": (vision("densenet121"), 4, pixels((32, 32)), labels(16), CLASSIFY),
     "gpt": (Gpt, 4, lambda random, count: {"x": random.integers(0, 64, (count, 12))}, labels(64, 12),
             (language_loss, "")),
     "lstm": (Recurrent, 4, lambda random, count: {"x": random.standard_normal((count, 9, 5)).astype("f4")},
@@ -244,9 +244,9 @@ def case(request, tmp_path_factory):
 
 SGD = 'kind = "sgd"\nlr = 0.01\nmomentum = 0.9'
 ADAMW = 'kind = "adamw"\nlr = 1e-4\nweight_decay = 0.01'
-# The update rounds a few last bits otherwise than PyTorch's chain of operators, and the losses drift apart
-# as fast as the network amplifies one of them: batch norm over few values does so a hundredfold a step.
-# These four leave 1e-5 within a few steps; their weights are compared after the first, and SGD bit for bit.
+# The update has the bits of PyTorch's fused AdamW. Its stock one rounds a few last bits otherwise, and the
+# losses drift apart as fast as the network amplifies one of them: batch norm over few values does so a
+# hundredfold a step. These four leave 1e-5 within a few steps, so they are held against the fused one.
 AMPLIFIERS = {"resnet50", "deeplabv3_resnet50", "r3d_18", "densenet121"}
 
 
@@ -274,16 +274,16 @@ def test_ranks_change_no_bit(run, case):
 
 
 def test_adamw_follows_eager_pytorch(run, case):
-    steps = 1 if case.name in AMPLIFIERS else STEPS
-    case.prepare(run, ADAMW, steps=steps)
+    case.prepare(run, ADAMW)
     metrics = run.train()
-    eager = case.eager(lambda weights: torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01), run.order(steps))
-    for step, (module, loss) in enumerate(eager):
-        assert metrics[step]["loss"] == pytest.approx(loss, rel=1e-5), f"step {step + 1}"
-    if case.name in AMPLIFIERS:
-        state = run.model()
-        for key, value in module.named_parameters():
-            assert torch.allclose(state[key], value, rtol=1e-6, atol=1e-9), key
+    fused = case.name in AMPLIFIERS
+    eager = case.eager(
+        lambda weights: torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=fused), run.order(STEPS))
+    for step, (_, loss) in enumerate(eager):
+        if fused:
+            assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss), f"step {step + 1}"
+        else:
+            assert metrics[step]["loss"] == pytest.approx(loss, rel=1e-5), f"step {step + 1}"
 
 
 def sequence(seed, *shape):
