@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "engine/models/zoo.hpp"
 #include "engine/program/exported_model.hpp"
 #include "engine/script_model.hpp"

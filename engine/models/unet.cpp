@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "engine/models/layers.hpp"
 #include "engine/models/zoo.hpp"
 #include "io/error.hpp"

@@ -76,6 +76,13 @@ class Run:
     def model(self) -> dict[str, torch.Tensor]:
         return safetensors.torch.load_file(self.folder / "run" / "model" / "model.safetensors")
 
+    def assert_same_state(self, module: torch.nn.Module) -> None:
+        """The model's names and values are the module's state dict, bit for bit."""
+        state, expected = self.model(), module.state_dict()
+        assert set(state) == set(expected)
+        for key, value in expected.items():
+            assert torch.equal(state[key], value), key
+
     def start_from(self, module: torch.nn.Module) -> None:
         state = {name: value.clone().contiguous() for name, value in module.state_dict().items()}
         safetensors.torch.save_file(state, self.folder / "start.safetensors")

@@ -81,8 +81,7 @@ def test_sgd_with_one_micro_batch_gives_torchs_own_bits(run, name, decay, nester
     metrics = run.train(config(model, STEPS, 16, 16, optimizer))
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=decay, nesterov=nesterov)
     follow(run, module, peer, functional.cross_entropy, x, y, metrics, exact=True)
-    for key, value in module.state_dict().items():
-        assert torch.equal(run.model()[key], value), key
+    run.assert_same_state(module)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -124,8 +123,7 @@ def test_eight_micro_batches_give_the_bits_of_the_steps_definition(run, name):
             same = all(torch.equal(parts[0], part) for part in parts)
             buffer.copy_(parts[0] if same else tree(parts) / 8)
         peer.step()
-    for key, value in module.state_dict().items():
-        assert torch.equal(run.model()[key], value), key
+    run.assert_same_state(module)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -140,8 +138,7 @@ def test_adamw_gives_the_bits_of_torchs_fused_one(run, name):
     metrics = run.train(config(model, 20, 16, 16, optimizer))
     peer = torch.optim.AdamW(module.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     follow(run, module, peer, functional.cross_entropy, x, y, metrics, exact=True)
-    for key, value in module.state_dict().items():
-        assert torch.equal(run.model()[key], value), key
+    run.assert_same_state(module)
 
 
 LOSSES = {

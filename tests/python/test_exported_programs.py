@@ -256,11 +256,7 @@ def test_sgd_gives_eager_pytorchs_bits(run, case):
     eager = case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9), run.order(STEPS))
     for step, (module, loss) in enumerate(eager):
         assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss), f"step {step + 1}"
-    state = run.model()
-    expected = module.state_dict()
-    assert set(state) == set(expected)
-    for key, value in expected.items():
-        assert torch.equal(state[key], value), key
+    run.assert_same_state(module)
 
 
 def test_ranks_change_no_bit(run, case):

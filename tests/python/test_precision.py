@@ -3,6 +3,7 @@
 import numpy
 import pytest
 import torch
+from test_against_torch import follow
 from test_exported_programs import SGD, Case
 from test_zoo import Gpt, language_loss
 
@@ -29,8 +30,7 @@ def test_programs_in_bfloat16_follow_torch_autocast(run, tmp_path, name):
     eager = case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9), run.order(STEPS), autocast)
     for step, (module, loss) in enumerate(eager):
         assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss), f"step {step + 1}"
-    for key, value in module.state_dict().items():
-        assert torch.equal(run.model()[key], value), key
+    run.assert_same_state(module)
     # It did compute something else than float32.
     exact = [loss for _, loss in case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01), run.order(1))]
     assert numpy.float32(metrics[0]["loss"]) != numpy.float32(exact[0])
@@ -50,14 +50,7 @@ def test_built_in_models_in_bfloat16_follow_torch_autocast(run):
         'inputs.x.path = "x"\ninputs.x.dtype = "int64"\ntargets.y.path = "y"\n')
     metrics = run.train()
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    order = run.order(2)
-    for step in range(2):
-        peer.zero_grad()
-        ids = order[step, 0]
-        loss = language_loss(autocast(module)(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
-        loss.backward()
-        peer.step()
-        assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss.item())
+    follow(run, autocast(module), peer, language_loss, x, y, metrics, exact=True)
 
 
 def test_ranks_and_workers_change_no_bit_in_bfloat16(run, tmp_path):

@@ -5,6 +5,7 @@ import numpy
 import pytest
 import torch
 import torchvision
+from test_against_torch import follow
 from test_exported_programs import Recurrent, Unet
 from torch import nn
 from torch.nn import functional
@@ -36,7 +37,7 @@ NETS = {
 }
 
 
-def prepare(run, name, how="script"):
+def prepare(run, name):
     make, shape, classes = NETS[name]
     torch.manual_seed(1)
     module = make()
@@ -44,11 +45,10 @@ def prepare(run, name, how="script"):
     x = random.standard_normal((STEPS * BATCH, *shape)).astype("f4")
     y = random.integers(0, classes, STEPS * BATCH)
     module(torch.from_numpy(x[:2]))  # lazy layers take their sizes
-    module = make_again(module)
+    reset_statistics(module)
     run.data(x, y)
     module.train()
-    saved = torch.jit.script(module) if how == "script" else torch.jit.trace(module, torch.from_numpy(x[:BATCH]))
-    saved.save(str(run.folder / "net.pt"))
+    torch.jit.script(module).save(str(run.folder / "net.pt"))
     run.config(
         f'[model]\nscript = "net.pt"\noptions = {{ classes = {classes} }}\n'
         f"[train]\nsteps = {STEPS}\nglobal_batch = {BATCH}\nmicro_batch = {BATCH}\n"
@@ -56,13 +56,12 @@ def prepare(run, name, how="script"):
     return module, x, y
 
 
-def make_again(module):
-    for buffer_owner in module.modules():
-        if isinstance(buffer_owner, nn.modules.batchnorm._BatchNorm):
-            buffer_owner.reset_running_stats()
-        if isinstance(buffer_owner, Odd):
-            buffer_owner.seen.zero_()
-    return module
+def reset_statistics(module):
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.reset_running_stats()
+        if isinstance(part, Odd):
+            part.seen.zero_()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -70,19 +69,8 @@ def test_scripted_networks_give_eager_pytorchs_bits(run, name):
     module, x, y = prepare(run, name)
     metrics = run.train()
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    order = run.order(STEPS)
-    for step in range(STEPS):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = functional.cross_entropy(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
-        loss.backward()
-        peer.step()
-        assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss.item()), f"step {step + 1}"
-    state = run.model()
-    expected = module.state_dict()
-    assert set(state) == set(expected)
-    for key, value in expected.items():
-        assert torch.equal(state[key], value), key
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, exact=True)
+    run.assert_same_state(module)
     run.hadal("predict", "--data", "train.h5", "--output", "out.h5")
     module.eval()
     with torch.no_grad():

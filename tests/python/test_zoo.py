@@ -5,6 +5,7 @@ import numpy
 import pytest
 import torch
 import torchvision
+from test_against_torch import follow
 from test_exported_programs import hadal_export, language_loss
 from torch import nn
 from torch.nn import functional
@@ -200,17 +201,5 @@ def test_built_in_models_equal_their_references(run, kind):
     # Trained: every loss and every weight is PyTorch's.
     metrics = run.train()
     peer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
-    module.train()
-    order = run.order(STEPS)
-    for step in range(STEPS):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = loss_of(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
-        loss.backward()
-        peer.step()
-        assert numpy.float32(metrics[step]["loss"]) == numpy.float32(loss.item()), f"step {step + 1}"
-    state = run.model()
-    expected = module.state_dict()
-    assert set(state) == set(expected)
-    for key, value in expected.items():
-        assert torch.equal(state[key], value), key
+    follow(run, module.train(), peer, loss_of, x, y, metrics, exact=True)
+    run.assert_same_state(module)
