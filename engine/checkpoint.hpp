@@ -3,7 +3,7 @@
 // files are the arena in its own order, and each rank reads the slices it owns now.
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "engine/comm/communicator.hpp"
 #include "engine/training_state.hpp"

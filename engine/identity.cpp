@@ -128,7 +128,9 @@ void check_modes(const Model& model, bool validates) {
 
 json run_identity(const RunConfig& config, const io::DataIndex& train_data,
                   std::uint64_t fingerprint) {
-  json identity = {{"config", config.identity},
+  json keys = json::object();
+  for (const auto& [key, value] : config.identity) keys[key] = io::parse_json(value);
+  json identity = {{"config", std::move(keys)},
                    {"data", io::hash_text(train_data.fingerprint)},
                    {"arithmetic", io::hash_text(fingerprint)},
                    {"processor", processor_name()}};

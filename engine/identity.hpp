@@ -3,7 +3,7 @@
 // arithmetic of the processor. Nothing is bound before the first committed step; afterwards a
 // change is refused.
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "engine/session.hpp"

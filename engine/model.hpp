@@ -109,6 +109,9 @@ std::unique_ptr<Model> build_model(const ModelOptions& options,
 
 std::vector<std::string> model_kinds();
 
+// `model.options.classes`, where it is a whole number from 1.
+std::optional<std::int64_t> classes_of(const ModelOptions& options);
+
 // Shape of output `number` of an exported program for one sample, -1 where an extent is dynamic;
 // empty where there is no such output. Throws a checkpoint error for a program that cannot be used.
 io::Shape program_output(const std::filesystem::path& path, std::size_t number);

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.hpp"
 #include "engine/comm/collectively.hpp"

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -74,10 +74,10 @@ inline std::vector<std::string> target_names(const DataOptions& data) {
 }
 
 struct ModelOptions {
-  std::string kind;     // of the zoo; or
-  std::string program;  // a torch.export archive; or
-  std::string script;   // a TorchScript archive
-  nlohmann::json options = nlohmann::json::object();
+  std::string kind;                            // of the zoo; or
+  std::string program;                         // a torch.export archive; or
+  std::string script;                          // a TorchScript archive
+  std::map<std::string, std::string> options;  // of the kind; name to value as JSON
   std::string weights;  // safetensors file, index or folder; empty: from the seed or the program
   bool strict = true;
   std::vector<std::pair<std::string, std::string>> key_map;  // regular expression, replacement
@@ -167,8 +167,8 @@ struct RunConfig {
   ScheduleOptions schedule;
   CheckpointOptions checkpoint;
   double log_every_seconds = 5;
-  // The identity keys with their resolved values, in the config's own spelling.
-  nlohmann::json identity = nlohmann::json::object();
+  // The identity keys in the config's own spelling, to their resolved values as JSON.
+  std::map<std::string, std::string> identity;
 };
 
 }  // namespace hadal::engine

@@ -14,9 +14,7 @@ namespace hadal::engine {
 
 io::Shape output_shape(const RunConfig& config, const io::DataIndex& data) {
   if (config.model.kind.empty()) return {};  // the program knows
-  const auto classes = config.model.options.find("classes");
-  if (classes != config.model.options.end() && classes->is_number_integer())
-    return {classes->get<std::int64_t>()};
+  if (const auto classes = classes_of(config.model)) return {*classes};
   if (config.objective.terms.front().loss.kind == LossKind::cross_entropy) {
     throw io::Error(
         io::ErrorKind::config,

@@ -1,10 +1,27 @@
 #include "engine/worker_pool.hpp"
 
 #include <ATen/Parallel.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include <limits>
 
 #include "kernels/flush_to_zero.hpp"
 
 namespace hadal::engine {
+namespace {
+
+// What a step frees the next one takes again. By default glibc hands the top of the heap back to
+// the system whenever backward has freed a few dozen megabytes, and pays for every page anew.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's upper limit; larger blocks still go back
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
+}
+
+}  // namespace
 
 void set_operator_threads(int threads) {
   kernels::set_flush_to_zero();
@@ -15,6 +32,7 @@ void set_operator_threads(int threads) {
 
 WorkerPool::WorkerPool(int threads, Make make)
     : operator_threads_(threads), make_(std::move(make)) {
+  keep_freed_memory();
   grow(1);
 }
 

@@ -79,7 +79,7 @@ struct Resolver {
   void keep(const KeySpec& row, const std::string& key, const json& value,
             const std::string& source) {
     config.keys.push_back({key, value, source, row.identity});
-    if (row.identity) config.run.identity[key] = value;
+    if (row.identity) config.run.identity[key] = value.dump();
   }
 
   // Names under a prefix with a `*`: the inputs and targets.

@@ -78,7 +78,7 @@ struct Rules {
     } else if (given.size() > 1) {
       faults.push_back(fmt::format("{} are set; keep one", fmt::join(given, " and ")));
     }
-    for (const auto& [name, value] : model.options.items()) {
+    for (const auto& [name, value] : model.options) {
       if (!model.kind.empty() || (!model.script.empty() && name == "classes")) continue;
       faults.push_back(fmt::format(
           "model.options.{} belongs to model.kind; other models have theirs inside", name));
@@ -154,14 +154,13 @@ struct Rules {
       field.scores = engine::program_output(model.program, output);
       return;
     }
-    const auto found = model.options.find("classes");
-    if (found == model.options.end() || !found->is_number_integer() ||
-        found->get<std::int64_t>() < 1) {
+    const std::optional<std::int64_t> classes = engine::classes_of(model);
+    if (!classes) {
       faults.push_back(
           "model.options.classes is missing: the number of classes, for cross_entropy");
       return;
     }
-    field.classes = found->get<std::int64_t>();
+    field.classes = *classes;
   }
 
   // The target's type and range follow from the loss.
@@ -181,7 +180,7 @@ struct Rules {
         for (ResolvedKey& key : config.keys) {
           if (&key == dtype) key.value = "float32";
         }
-        run.identity["data.targets." + field.name + ".dtype"] = "float32";
+        run.identity["data.targets." + field.name + ".dtype"] = R"("float32")";
       }
       if (!dice && classes != (field.dtype == io::DType::i64)) {
         faults.push_back(fmt::format("data.targets.{}.dtype must be \"{}\" for this loss",

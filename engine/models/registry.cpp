@@ -7,6 +7,7 @@
 #include "engine/program/exported_model.hpp"
 #include "engine/script_model.hpp"
 #include "io/error.hpp"
+#include "io/json.hpp"
 #include "io/nearest.hpp"
 
 namespace hadal::engine {
@@ -17,15 +18,16 @@ io::Error bad(const std::string& message) { return {io::ErrorKind::config, messa
 
 }  // namespace
 
-const nlohmann::json* OptionReader::find(const std::string& name) {
+std::optional<nlohmann::json> OptionReader::find(const std::string& name) {
   asked_.insert(name);
-  const auto found = options_.find(name);
-  return found == options_.end() ? nullptr : &*found;
+  const auto found = options_.options.find(name);
+  if (found == options_.options.end()) return std::nullopt;
+  return io::parse_json(found->second);
 }
 
 std::int64_t OptionReader::count(const std::string& name, std::int64_t otherwise) {
-  const nlohmann::json* value = find(name);
-  if (value == nullptr) return otherwise;
+  const std::optional<nlohmann::json> value = find(name);
+  if (!value) return otherwise;
   if (!value->is_number_integer() || value->get<std::int64_t>() < 1) {
     throw bad(
         fmt::format("model.options.{} = {} must be a whole number from 1", name, value->dump()));
@@ -34,8 +36,8 @@ std::int64_t OptionReader::count(const std::string& name, std::int64_t otherwise
 }
 
 double OptionReader::share(const std::string& name, double otherwise) {
-  const nlohmann::json* value = find(name);
-  if (value == nullptr) return otherwise;
+  const std::optional<nlohmann::json> value = find(name);
+  if (!value) return otherwise;
   if (!value->is_number() || value->get<double>() < 0 || value->get<double>() >= 1) {
     throw bad(
         fmt::format("model.options.{} = {} must be at least 0 and below 1", name, value->dump()));
@@ -45,8 +47,8 @@ double OptionReader::share(const std::string& name, double otherwise) {
 
 std::vector<std::int64_t> OptionReader::counts(const std::string& name,
                                                const std::vector<std::int64_t>& otherwise) {
-  const nlohmann::json* value = find(name);
-  if (value == nullptr) return otherwise;
+  const std::optional<nlohmann::json> value = find(name);
+  if (!value) return otherwise;
   std::vector<std::int64_t> list;
   for (const nlohmann::json& item : *value) {
     if (!value->is_array() || !item.is_number_integer() || item.get<std::int64_t>() < 1) {
@@ -59,11 +61,11 @@ std::vector<std::int64_t> OptionReader::counts(const std::string& name,
 }
 
 void OptionReader::finish() const {
-  for (const auto& [name, value] : options_.items()) {
+  for (const auto& [name, value] : options_.options) {
     if (asked_.contains(name)) continue;
     const std::string near = io::nearest(name, {asked_.begin(), asked_.end()});
     throw bad(fmt::format("model.options.{} is not known for the kind \"{}\"{}; it has: {}", name,
-                          kind_, near.empty() ? "" : fmt::format(", did you mean {}?", near),
+                          kind(), near.empty() ? "" : fmt::format(", did you mean {}?", near),
                           fmt::join(asked_, ", ")));
   }
 }
@@ -120,7 +122,7 @@ std::unique_ptr<Model> build(const ModelOptions& options, const std::vector<Inpu
                           options.kind, io::name_of(kind->input), input.name,
                           io::name_of(kind->input)));
   }
-  OptionReader reader(options.kind, options.options);
+  OptionReader reader(options);
   std::unique_ptr<Model> model = kind->make(reader, input.shape, wanted);
   reader.finish();
   return model;
@@ -133,6 +135,14 @@ std::vector<std::string> model_kinds() {
   std::vector<std::string> names;
   for (const models::Kind& kind : models::kKinds) names.emplace_back(kind.name);
   return names;
+}
+
+std::optional<std::int64_t> classes_of(const ModelOptions& options) {
+  const auto found = options.options.find("classes");
+  if (found == options.options.end()) return std::nullopt;
+  const nlohmann::json value = io::parse_json(found->second);
+  if (!value.is_number_integer() || value.get<std::int64_t>() < 1) return std::nullopt;
+  return value.get<std::int64_t>();
 }
 
 std::unique_ptr<Model> build_model(const ModelOptions& options,

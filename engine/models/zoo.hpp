@@ -4,8 +4,10 @@
 // the options is the number of scores or values that the model gives, at each place where it gives
 // a map or a sequence of them.
 
+#include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -17,10 +19,9 @@ namespace hadal::engine::models {
 // error for any other, naming the nearest.
 class OptionReader {
  public:
-  OptionReader(std::string kind, const nlohmann::json& options)
-      : kind_(std::move(kind)), options_(options) {}
+  explicit OptionReader(const ModelOptions& options) : options_(options) {}
 
-  const std::string& kind() const { return kind_; }
+  const std::string& kind() const { return options_.kind; }
   std::int64_t count(const std::string& name, std::int64_t otherwise);  // at least 1
   double share(const std::string& name, double otherwise);              // in [0, 1)
   std::vector<std::int64_t> counts(const std::string& name,
@@ -28,10 +29,9 @@ class OptionReader {
   void finish() const;
 
  private:
-  const nlohmann::json* find(const std::string& name);
+  std::optional<nlohmann::json> find(const std::string& name);
 
-  std::string kind_;
-  const nlohmann::json& options_;
+  const ModelOptions& options_;
   std::set<std::string> asked_;
 };
 

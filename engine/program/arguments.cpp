@@ -4,6 +4,8 @@
 #include <ATen/ScalarOps.h>
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 namespace hadal::engine {
 namespace {
 

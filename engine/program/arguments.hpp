@@ -6,7 +6,7 @@
 #include <ATen/core/function_schema.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "engine/program/graph.hpp"

@@ -1,5 +1,7 @@
 #include "engine/program/description.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "engine/program/exported_model.hpp"
 #include "io/error.hpp"
 

@@ -2,7 +2,7 @@
 // What a torch.export archive holds, for people who look at it.
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace hadal::engine {
 

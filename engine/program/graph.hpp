@@ -7,7 +7,7 @@
 #include <ATen/core/ivalue.h>
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 

@@ -17,10 +17,11 @@ void add_model(Table& table) {
   table.set("model.script", plain(Kind::path), nullptr, Bound::free,
             "A TorchScript archive instead, which PyTorch has deprecated.",
             [](RunConfig& c, const json& v) { c.model.script = v; });
-  table.add(
-      "model.options.*", plain(Kind::any), nullptr, Bound::identity,
-      "Options of the model: classes, hidden, channels, dropout.",
-      [](RunConfig& c, const std::string& name, const json& v) { c.model.options[name] = v; });
+  table.add("model.options.*", plain(Kind::any), nullptr, Bound::identity,
+            "Options of the model: classes, hidden, channels, dropout.",
+            [](RunConfig& c, const std::string& name, const json& v) {
+              c.model.options[name] = v.dump();
+            });
   table.set("model.weights", plain(Kind::path), nullptr, Bound::free,
             "First weights, a safetensors file; unset: from the seed.",
             [](RunConfig& c, const json& v) { c.model.weights = v; });

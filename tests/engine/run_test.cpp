@@ -68,7 +68,7 @@ engine::RunConfig config_in(const std::filesystem::path& folder, const std::stri
                          .classes = 3}};
   config.data.drop_last = false;
   config.model.kind = kind;
-  config.model.options = {{"classes", 3}, {"dropout", 0.3}};
+  config.model.options = {{"classes", "3"}, {"dropout", "0.3"}};
   config.objective.terms[0].metrics = {"accuracy"};
   config.train = {.length = {11, engine::Span::Unit::steps},
                   .global_batch = 24,
@@ -77,7 +77,7 @@ engine::RunConfig config_in(const std::filesystem::path& folder, const std::stri
   config.train.evaluate_every = {5, engine::Span::Unit::steps};
   config.optimizer = {.kind = engine::OptimizerKind::adamw, .lr = 1e-2, .weight_decay = 0.1};
   config.schedule.kind = engine::ScheduleKind::cosine;
-  config.identity = {{"seed", 5}};
+  config.identity = {{"seed", "5"}};
   return config;
 }
 
@@ -159,7 +159,7 @@ TEST_CASE("a changed identity is refused with both values, a fork begins anew") 
   auto& [folder, config] = experiment;
   QuietObserver observer;
   train(config, 1, 1, observer, 4);
-  config.identity["seed"] = 6;
+  config.identity["seed"] = "6";
   const std::string error =
       tests::error_of(io::ErrorKind::config, [&] { train(config, 2, 1, observer); });
   REQUIRE(tests::contains(error, "seed: was 5, is 6"));
@@ -236,7 +236,7 @@ TEST_CASE("what cannot be trained is refused before the first step") {
   // 49 samples in micro-batches of 4 leave one of a single sample.
   REQUIRE(tests::contains(refuse(io::ErrorKind::config), "micro-batch of one sample"));
   config.data.drop_last = true;
-  config.model.options["hiden"] = 3;
+  config.model.options["hiden"] = "3";
   REQUIRE(tests::contains(refuse(io::ErrorKind::config), "model.options.hiden"));
   config.model.options.erase("hiden");
   config.train.global_batch = 400;

@@ -51,8 +51,8 @@ TEST_CASE("a good config is filled, defaults and identity included") {
   REQUIRE(config.run.run.name == "first");
   REQUIRE(config.run.data.fields.size() == 2);
   REQUIRE(config.run.data.fields[1].classes == 10);
-  REQUIRE(config.run.identity.at("train.epochs") == 3);
-  REQUIRE(config.run.identity.at("run.seed") == 0);
+  REQUIRE(config.run.identity.at("train.epochs") == "3");
+  REQUIRE(config.run.identity.at("run.seed") == "0");
   REQUIRE_FALSE(config.run.identity.contains("run.dir"));
   REQUIRE_FALSE(config.run.identity.contains("data.train"));
   const std::string text = launch::resolved_text(config);
