@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/dataset.hpp"
 #include "engine/identity.hpp"
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
@@ -29,8 +30,7 @@ class Contestant {
         plan_(engine::check_plan(config_, data_, 1)),
         session_(config_, {.workers = 1, .memory_bytes = 0, .fork_from = {}}, comm, data_,
                  engine::Session::Purpose::train),
-        trainer_(config_, plan_, comm, session_.pool(), session_.objective(), session_.model(),
-                 data_, session_.state()) {}
+        trainer_(config_, plan_, comm, session_, data_) {}
 
   double seconds(int steps) {
     const engine::Stopwatch watch;

@@ -62,15 +62,16 @@ class CanonicalFold {
   CanonicalFold(const Leaves& leaves, Share share, Add add)
       : leaves_(leaves), range_(leaves.padded_share(share)), add_(std::move(add)) {}
 
-  void arrive(std::int64_t leaf, Value value) {
-    arrive(kernels::TreeNode{0, leaf}, std::move(value));
+  // With `adds` false it is left to stand beside its sibling.
+  void arrive(std::int64_t leaf, Value value, bool adds = true) {
+    arrive(kernels::TreeNode{0, leaf}, std::move(value), adds);
   }
 
-  void arrive(kernels::TreeNode node, Value value) {
+  void arrive(kernels::TreeNode node, Value value, bool adds = true) {
     for (;;) {
       const kernels::TreeNode parent = node.parent();
       std::unique_lock lock(mutex_);
-      if (parent.begin() < range_.begin || parent.end() > range_.end) {
+      if (!adds || parent.begin() < range_.begin || parent.end() > range_.end) {
         nodes_.emplace(node, std::move(value));
         return;
       }
@@ -89,7 +90,7 @@ class CanonicalFold {
     }
   }
 
-  // The finished nodes, once every present leaf of the share has arrived.
+  // The nodes, once every present leaf of the share has arrived: each leaf is in one of them.
   std::map<kernels::TreeNode, Value> take() { return std::move(nodes_); }
 
  private:

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 
+#include "engine/plan.hpp"
 #include "engine/session.hpp"
 #include "io/checkpoint_store.hpp"
 

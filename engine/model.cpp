@@ -27,7 +27,9 @@ void draw(const ParameterSpec& spec, std::uint64_t seed, std::span<float> values
 
 void Model::initialise(std::uint64_t seed, std::span<const std::span<float>> values,
                        BufferValues& buffers, BufferValues& constants) const {
-  for (std::size_t i = 0; i < values.size(); ++i) draw(parameters_[i], seed, values[i]);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!values[i].empty()) draw(parameters_[i], seed, values[i]);
+  }
   buffers = buffers_.initial();
   constants = constants_.initial();
 }

@@ -72,7 +72,7 @@ class Model {
   std::optional<std::int64_t> batch() const { return batch_; }
 
   // First values: of parameter i in `values[i]`, each from (seed, its name) or from the model's own
-  // file.
+  // file. An empty span is another rank's to fill.
   virtual void initialise(std::uint64_t seed, std::span<const std::span<float>> values,
                           BufferValues& buffers, BufferValues& constants) const;
 

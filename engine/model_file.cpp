@@ -36,7 +36,8 @@ class Reader {
   Reader(const WeightSource& source, const std::vector<std::string>& reset)
       : source_(source), reset_(reset) {}
 
-  // `names`: of one tensor, where it is tied; one of them is enough.
+  // `names`: of one tensor, where it is tied; one of them is enough. Where `out` is empty nothing
+  // is read: another rank does it.
   void read(const std::vector<std::string>& names, const io::Shape& shape, io::DType dtype,
             std::span<std::byte> out) {
     std::string found;
@@ -58,6 +59,7 @@ class Reader {
       return;
     }
     ++matched;
+    if (out.empty()) return;
     const std::vector<std::byte> stored = source_.read(found);
     if (entry.dtype == dtype) {
       std::copy(stored.begin(), stored.end(), out.begin());
@@ -157,7 +159,7 @@ void read_model(const std::filesystem::path& path, const ReadOptions& options, c
   Reader reader(source, options.reset);
   weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
     reader.read(names_of(model, entry), entry.shape, io::DType::f32,
-                std::as_writable_bytes(values));
+                std::as_writable_bytes(weights.first_on_host ? values : std::span<float>()));
   });
   for_each_buffer(model, weights, [&](const BufferSpec& spec, std::span<std::byte> bytes) {
     reader.read({spec.name}, spec.shape, spec.dtype, bytes);

@@ -96,8 +96,8 @@ std::vector<at::Tensor> outputs_of(Worker& worker, const io::Batch& batch, const
 }
 
 std::uint64_t hash_of(Weights& weights) {
-  std::uint64_t hash = io::hash_bytes(std::as_bytes(weights.parameters.span()));
-  hash = io::hash_bytes(std::as_bytes(weights.frozen.span()), hash);
+  std::uint64_t hash = io::hash_bytes(std::as_bytes(weights.parameters));
+  hash = io::hash_bytes(std::as_bytes(weights.frozen), hash);
   hash = io::hash_bytes(weights.buffers.bytes, hash);
   return io::hash_bytes(weights.constants.bytes, hash);
 }

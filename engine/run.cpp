@@ -124,8 +124,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   };
 
   observer.on_start(plan, state.progress.step);
-  Trainer trainer(config, plan, comm, pool, session.objective(), session.model(), train_data,
-                  state);
+  Trainer trainer(config, plan, comm, session, train_data);
   const auto out_of_patience = [&] {
     return config.objective.patience > 0 &&
            state.progress.evaluations_since_best >= config.objective.patience;

@@ -9,6 +9,7 @@
 #include "engine/comm/communicator.hpp"
 #include "engine/dataset.hpp"
 #include "engine/evaluation.hpp"
+#include "engine/place.hpp"
 #include "engine/run_config.hpp"
 #include "engine/trainer.hpp"
 
@@ -35,13 +36,6 @@ struct TrainOutcome {
   std::string best;  // "valid.accuracy 0.98", or "" without validation data
   std::filesystem::path model;
   std::filesystem::path checkpoint;
-};
-
-// What the launcher knows about this rank's place.
-struct Place {
-  int workers = 1;                  // wished for
-  std::int64_t memory_bytes = 0;    // this rank's share of the host's limit; 0: unknown
-  std::filesystem::path fork_from;  // another run's folder to take the first state from
 };
 
 // Collective. Starts or resumes the run in config.run.dir.

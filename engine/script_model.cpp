@@ -114,6 +114,7 @@ class ScriptModel : public Model {
   void initialise(std::uint64_t, std::span<const std::span<float>> values, BufferValues& buffers,
                   BufferValues& constants) const override {
     for (std::size_t p = 0; p < values.size(); ++p) {
+      if (values[p].empty()) continue;
       const at::Tensor from = first_values_[p].contiguous();
       std::memcpy(values[p].data(), from.const_data_ptr(), from.nbytes());
     }

@@ -59,29 +59,52 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                  const io::DataIndex& data, Purpose purpose)
     : objective_(config.objective, target_names(config.data)) {
   set_operator_threads(config.run.threads);
+  std::optional<Weights::Layouts> layouts;
   run_collectively(comm, "building the model", [&] {
     model_ = check_model(config, data);
+    layouts.emplace(*model_);
     if (!config.model.script.empty() && comm.rank() == 0) {
       io::log_warning(
           "model.script: PyTorch has deprecated TorchScript; export the model with torch.export "
           "where its Python code is at hand");
     }
-    Weights weights(*model_);
+  });
+  std::size_t gradient_bytes = 0;
+  int buffers = 0;
+  if (purpose == Purpose::train) {
+    std::int64_t widest = 0;
+    for (const Share& share :
+         shares(config.train.global_batch / config.train.micro_batch, comm.size())) {
+      widest = std::max(widest, share.count());
+    }
+    buffers = GradientPool::buffers_for(widest, place.workers);
+    gradient_bytes = GradientPool::bytes(layouts->trained.size(), buffers);
+  }
+  host_ = std::make_unique<HostMemory>(comm, layouts->bytes(), gradient_bytes);
+  if (purpose == Purpose::train) {
+    gradients_ = std::make_unique<GradientPool>(*host_, layouts->trained.size(), buffers);
+  }
+  run_collectively(comm, "setting the first weights", [&] {
+    Weights weights(std::move(*layouts), *host_);
     weights.initialise(*model_, config.run.seed);
     weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
-      if (!matches_any(config.model.reset, entry.name)) return;
+      if (!weights.first_on_host || !matches_any(config.model.reset, entry.name)) return;
       draw(model_->parameters()[entry.parameter], config.run.seed, values);
     });
     // Without momentum it keeps no state.
     Optimizer optimizer(OptimizerOptions{}, weights.layout, comm.rank(), comm.size());
     state_ = std::make_unique<TrainingState>(
         TrainingState{std::move(weights), std::move(optimizer), {}});
+  });
+  run_collectively(comm, "starting the workers", [&] {
     start_workers(config, place, data, purpose);
     if (purpose == Purpose::train) {
       // Now it is known which parameters no gradient ever reaches.
       state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
                                     comm.size(), fingerprint_.arrived);
     }
+  });
+  run_collectively(comm, "reading the first weights", [&] {
     if (!config.model.weights.empty()) {
       read_model(config.model.weights,
                  {.strict = config.model.strict,

@@ -5,8 +5,11 @@
 #include <memory>
 
 #include "engine/fingerprint.hpp"
-#include "engine/run.hpp"
+#include "engine/gradient_pool.hpp"
+#include "engine/objective.hpp"
+#include "engine/place.hpp"
 #include "engine/training_state.hpp"
+#include "engine/worker_pool.hpp"
 
 namespace hadal::engine {
 
@@ -24,6 +27,8 @@ class Session {
   const Objective& objective() const { return objective_; }
   WorkerPool& pool() { return *pool_; }
   TrainingState& state() { return *state_; }
+  HostMemory& host() { return *host_; }
+  GradientPool& gradients() { return *gradients_; }
   std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
 
  private:
@@ -32,6 +37,8 @@ class Session {
 
   Objective objective_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<HostMemory> host_;
+  std::unique_ptr<GradientPool> gradients_;
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;

@@ -10,7 +10,6 @@
 #include "engine/comm/collectively.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/error.hpp"
-#include "kernels/norm.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -68,27 +67,26 @@ struct Trainer::Control {
 };
 
 Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm,
-                 WorkerPool& pool, const Objective& objective, const Model& model,
-                 const io::DataIndex& index, TrainingState& state)
+                 Session& session, const io::DataIndex& index)
     : config_(config),
       plan_(plan),
       comm_(comm),
-      pool_(pool),
-      objective_(objective),
-      model_(model),
+      pool_(session.pool()),
+      objective_(session.objective()),
+      model_(session.model()),
       index_(index),
-      state_(state),
-      shares_(shares(plan.micro_batches, comm.size())),
+      state_(session.state()),
+      shares_(shares_of(plan.micro_batches, session.host())),
       share_(shares_[static_cast<std::size_t>(comm.rank())]),
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),
       reader_(index, config.data.batch),
-      gradient_pool_(state.weights.layout.size()),
-      reducer_(comm, state.weights.layout, shares_) {
+      gradients_(session.gradients()),
+      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team()) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
-                                         state.progress.step, plan.steps, kLoaderDepth);
+                                         state_.progress.step, plan.steps, kLoaderDepth);
   std::optional<io::Error> failure;
-  if (state.progress.step < plan.steps) {
+  if (state_.progress.step < plan.steps) {
     try {
       fetch_next();
     } catch (const std::exception& exception) {
@@ -167,7 +165,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   return control;
 }
 
-void Trainer::compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
+void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
                       std::vector<float>& losses, const Leaves& leaves,
                       const std::vector<double>& step_weights) {
   pool_.run(0, static_cast<std::int64_t>(batches_.size()), [&](Worker& worker, std::int64_t i) {
@@ -179,33 +177,22 @@ void Trainer::compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers
       factors.push_back(
           batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
     }
-    AlignedBuffer gradient = gradient_pool_.take();
+    GradientBuffer gradient = gradients_.take();
     MicroBatchResult result =
         worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
                      gradient.span());
     losses[static_cast<std::size_t>(i)] = result.loss;
-    gradients.arrive(m, std::move(gradient));
+    // What nobody computes meanwhile is added up by all workers at once, in the reduction.
+    gradients.arrive(m, std::move(gradient), pool_.team().has_more());
     buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
   });
 }
 
-double Trainer::gradient_norm(std::span<const float> gradient) {
+double Trainer::gradient_norm() {
   const ArenaLayout& layout = state_.weights.layout;
-  std::string mine;
-  for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
-    const ArenaSlice slice = layout.slice(b, comm_.rank(), comm_.size());
-    for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
-      const ArenaBlock& block = layout.blocks()[k];
-      // What this update leaves alone counts for nothing.
-      const bool counts = state_.optimizer.trains(block.entry, state_.progress.updates + 1);
-      const double sum =
-          counts ? kernels::sum_of_squares(gradient.subspan(static_cast<std::size_t>(block.offset),
-                                                            static_cast<std::size_t>(block.count)))
-                 : 0.0;
-      mine.append(reinterpret_cast<const char*>(&sum), sizeof sum);
-    }
-  }
-  const std::vector<std::string> all = all_gather_text(comm_, mine);
+  const std::vector<double>& squares = reducer_.squares();
+  const std::vector<std::string> all = all_gather_text(
+      comm_, {reinterpret_cast<const char*>(squares.data()), squares.size() * sizeof(double)});
   std::vector<std::size_t> read(all.size(), 0);
   double total = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
@@ -215,14 +202,16 @@ double Trainer::gradient_norm(std::span<const float> gradient) {
         double sum = 0;
         std::memcpy(&sum, all[r].data() + read[r], sizeof sum);
         read[r] += sizeof sum;
-        total += sum;
+        // What this update leaves alone counts for nothing.
+        if (state_.optimizer.trains(layout.blocks()[k].entry, state_.progress.updates + 1))
+          total += sum;
       }
     }
   }
   return std::sqrt(total);
 }
 
-void Trainer::update(AlignedBuffer gradient, double norm, double lr) {
+void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
   // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1.
   float scale = 1;
   if (config_.train.clip_norm) {
@@ -230,11 +219,10 @@ void Trainer::update(AlignedBuffer gradient, double norm, double lr) {
   }
   ++state_.progress.updates;
   pool_.run(0, state_.optimizer.run_count(), [&](Worker&, std::int64_t number) {
-    state_.optimizer.update(number, state_.weights.parameters.span(), gradient.span(), lr,
+    state_.optimizer.update(number, state_.weights.parameters, gradient.span(), lr,
                             state_.progress.updates, scale);
   });
-  gradient_pool_.give_back(std::move(gradient));
-  reducer_.gather(state_.weights.parameters.span());
+  reducer_.gather(state_.weights.parameters);
 }
 
 void Trainer::fail_not_finite(const std::vector<float>& losses) const {
@@ -277,7 +265,10 @@ StepReport Trainer::step(const Wishes& mine) {
     if (weights_[i] > 0) present[i / step_weights.size()] = true;
   }
   const Leaves leaves(present);
-  GradientFold gradients(leaves, share_, gradient_add(gradient_pool_));
+  CanonicalFold<GradientBuffer> gradients(leaves, share_, [](GradientBuffer a, GradientBuffer b) {
+    kernels::add_into(a.span(), b.span());
+    return a;
+  });
   CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
   std::vector<float> losses(batches_.size(), 0.0f);
   std::optional<io::Error> failure;
@@ -293,16 +284,14 @@ StepReport Trainer::step(const Wishes& mine) {
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
     const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());
-    AlignedBuffer gradient = reducer_.reduce(gradients.take(), leaves, gradient_pool_);
-    report.grad_norm = gradient_norm(gradient.span());
+    const GradientBuffer gradient = reducer_.reduce(gradients.take(), leaves);
+    report.grad_norm = gradient_norm();
     const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
     if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
     report.skipped = !finite;
     if (finite) {
-      update(std::move(gradient), report.grad_norm, report.lr);
+      update(gradient, report.grad_norm, report.lr);
       state_.weights.buffers = next;
-    } else {
-      gradient_pool_.give_back(std::move(gradient));
     }
   }
   if (report.skipped) ++state_.progress.skipped;

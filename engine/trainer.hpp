@@ -7,9 +7,10 @@
 #include <optional>
 
 #include "engine/buffers.hpp"
-#include "engine/gradient_fold.hpp"
+#include "engine/gradient_pool.hpp"
 #include "engine/reducer.hpp"
 #include "engine/schedule.hpp"
+#include "engine/session.hpp"
 #include "engine/training_state.hpp"
 #include "engine/worker_pool.hpp"
 #include "io/error.hpp"
@@ -50,10 +51,9 @@ struct StepReport {
 
 class Trainer {
  public:
-  // All references must outlive the trainer. Starts loading at state.progress.step.
-  Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm, WorkerPool& pool,
-          const Objective& objective, const Model& model, const io::DataIndex& index,
-          TrainingState& state);
+  // All references must outlive the trainer. Starts loading at the session's progress.
+  Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm, Session& session,
+          const io::DataIndex& index);
 
   // Collective. Does step state.progress.step + 1 and advances the progress. Throws, on all ranks
   // the same: data errors of any rank, a numeric error that names micro-batch and samples.
@@ -66,11 +66,11 @@ class Trainer {
   void fetch_next();
   Control exchange(const Wishes& mine, const std::vector<float>& losses,
                    const std::optional<io::Error>& failure);
-  void compute(GradientFold& gradients, CanonicalFold<BufferSum>& buffers,
+  void compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
                std::vector<float>& losses, const Leaves& leaves,
                const std::vector<double>& step_weights);
-  double gradient_norm(std::span<const float> gradient);
-  void update(AlignedBuffer gradient, double norm, double lr);
+  double gradient_norm();
+  void update(const GradientBuffer& gradient, double norm, double lr);
   [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;
 
   const RunConfig& config_;
@@ -86,7 +86,7 @@ class Trainer {
   Schedule schedule_;
   io::SampleOrder order_;
   io::BatchReader reader_;
-  GradientPool gradient_pool_;
+  GradientPool& gradients_;
   Reducer reducer_;
   std::vector<io::Batch> batches_;  // of the coming step
   std::vector<double> weights_;     // of the coming step: micro-batch by micro-batch, one a term

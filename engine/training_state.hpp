@@ -18,7 +18,7 @@ struct Progress {
 };
 
 struct TrainingState {
-  Weights weights;      // the same on all ranks
+  Weights weights;      // the same on all ranks, once a host
   Optimizer optimizer;  // the slices this rank owns
   Progress progress;
 };

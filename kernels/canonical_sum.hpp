@@ -29,8 +29,11 @@ std::int64_t padded_leaves(std::int64_t leaves);
 // 2 log2(end - begin) of them, one where the range is an aligned power of two.
 std::vector<TreeNode> covering_nodes(std::int64_t begin, std::int64_t end);
 
-// sum[i] += addend[i]. Spans of equal length that do not overlap.
-void add_into(std::span<float> sum, std::span<const float> addend);
+// sum[i] = a[i] + b[i]. Spans of equal length; `sum` is one of the two or overlaps neither.
+void add(std::span<float> sum, std::span<const float> a, std::span<const float> b);
+
+// sum[i] += addend[i].
+inline void add_into(std::span<float> sum, std::span<const float> addend) { add(sum, sum, addend); }
 
 // sum[i] += factor * addend[i], with one rounding (fused) on every processor.
 void add_scaled(std::span<float> sum, float factor, std::span<const float> addend);

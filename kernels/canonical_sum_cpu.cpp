@@ -26,9 +26,9 @@ HWY_INLINE void for_each_vector(std::size_t count, Body body) {
   for (; i < count; ++i) body(one, i);
 }
 
-void AddInto(float* sum, const float* addend, std::size_t count) {
+void Add(float* sum, const float* a, const float* b, std::size_t count) {
   for_each_vector(count, [&](auto d, std::size_t i) HWY_ATTR {
-    hn::StoreU(hn::Add(hn::LoadU(d, sum + i), hn::LoadU(d, addend + i)), d, sum + i);
+    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, sum + i);
   });
 }
 
@@ -45,7 +45,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace hadal::kernels {
-HWY_EXPORT(AddInto);
+HWY_EXPORT(Add);
 HWY_EXPORT(AddScaled);
 
 std::int64_t padded_leaves(std::int64_t leaves) {
@@ -63,9 +63,9 @@ std::vector<TreeNode> covering_nodes(std::int64_t begin, std::int64_t end) {
   return nodes;
 }
 
-void add_into(std::span<float> sum, std::span<const float> addend) {
-  assert(sum.size() == addend.size());
-  HWY_DYNAMIC_DISPATCH(AddInto)(sum.data(), addend.data(), sum.size());
+void add(std::span<float> sum, std::span<const float> a, std::span<const float> b) {
+  assert(sum.size() == a.size() && sum.size() == b.size());
+  HWY_DYNAMIC_DISPATCH(Add)(sum.data(), a.data(), b.data(), sum.size());
 }
 
 void add_scaled(std::span<float> sum, float factor, std::span<const float> addend) {

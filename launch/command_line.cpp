@@ -46,6 +46,7 @@ struct Commands {
   CheckArguments check;
   PlanArguments plan;
   ExportArguments exported;
+  BenchReduceArguments bench_reduce;
   io::PackOptions pack;
   std::filesystem::path inspected;
   bool inspect_json = false;
@@ -54,6 +55,7 @@ struct Commands {
   std::string target_dtype = "int64";
   std::string shape;
   std::string ranks = "1,2,4,8";
+  std::string sizes = "1048576,26214400,104857600";
   std::function<int()> run;  // for verbs on one process
   std::function<int(engine::Communicator&)> run_on_ranks;
 };
@@ -221,6 +223,34 @@ void add_others(CLI::App& app, Commands& commands) {
   });
 }
 
+void add_bench(CLI::App& app, Commands& commands) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure this place");
+  bench->require_subcommand(1);
+  CLI::App* verb = bench->add_subcommand(
+      "reduce",
+      "The gradients' sum over all ranks: in the canonical order, by the MPI library "
+      "(fast), and a twin that only moves the memory; in turn, results checked");
+  BenchReduceArguments& arguments = commands.bench_reduce;
+  verb->add_option("--sizes", commands.sizes, "Bytes of a gradient, with commas")
+      ->capture_default_str();
+  verb->add_option("--optimizer", arguments.optimizer, "Update the parameters too")
+      ->check(CLI::IsMember({"none", "sgd", "adamw"}))
+      ->capture_default_str();
+  verb->add_option("--workers", arguments.workers, "Workers of a rank, one gradient each")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_flag("--json", arguments.json, "One JSON document");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      commands.bench_reduce.sizes = numbers(commands.sizes, "--sizes");
+      return bench_reduce(commands.bench_reduce, comm);
+    };
+  });
+}
+
 void report(const io::Error& error) {
   io::flush_log();
   fmt::print(stderr, "hadal: {} error: {}\n", io::name_of(error.kind()), error.what());
@@ -274,6 +304,7 @@ int run_command_line(int argc, char** argv) {
   add_predict(app, commands);
   add_pack(app, commands);
   add_others(app, commands);
+  add_bench(app, commands);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {

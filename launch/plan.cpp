@@ -9,6 +9,7 @@
 #include "engine/canonical_fold.hpp"
 #include "engine/dataset.hpp"
 #include "engine/identity.hpp"
+#include "engine/run.hpp"
 #include "launch/config.hpp"
 #include "launch/verbs.hpp"
 

@@ -58,10 +58,19 @@ struct CheckArguments {
   bool schema = false;
 };
 
+struct BenchReduceArguments {
+  std::vector<std::int64_t> sizes;  // bytes
+  std::string optimizer = "none";   // or sgd, adamw: what follows the sum
+  int workers = 1;
+  int rounds = 20;
+  bool json = false;
+};
+
 // Collective over `comm`.
 int train(const TrainArguments& arguments, engine::Communicator& comm);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
+int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 
 int pack(const io::PackOptions& options);
 int inspect(const std::filesystem::path& path, bool json);

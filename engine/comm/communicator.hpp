@@ -36,6 +36,9 @@ class Communicator {
   virtual void broadcast(std::span<std::byte> bytes, int root) = 0;
   // `all` holds size() blocks of mine.size() bytes, in rank order.
   virtual void all_gather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
+  // The sum over the ranks, in whatever order the implementation likes: other bits with other
+  // numbers of ranks. The yardstick for what the canonical order costs.
+  virtual void all_reduce(std::span<float> values) = 0;
   // Sends and receives at once. Messages between two ranks match in the order they are listed, and
   // each must be listed with the same size on both sides. No rank sends to itself.
   virtual void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) = 0;
@@ -51,8 +54,10 @@ class Communicator {
 std::unique_ptr<Communicator> solo_communicator();
 
 // Calls `body(communicator)` on `ranks` threads of this process at once and waits for all. The
-// first exception is rethrown; the other ranks then leave their calls with a peer error. For tests.
-void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body);
+// first exception is rethrown; the other ranks then leave their calls with a peer error. Each
+// `ranks_per_host` ranks name the same host. For tests.
+void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body,
+                          int ranks_per_host = 1);
 
 // Joins the MPI world, with MPI_Init. Throws a launch error. Call once.
 std::unique_ptr<Communicator> mpi_communicator();

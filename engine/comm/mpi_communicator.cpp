@@ -2,10 +2,9 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "engine/comm/communicator.hpp"
+#include "engine/comm/polling.hpp"
 #include "io/error.hpp"
 
 namespace hadal::engine {
@@ -26,21 +25,14 @@ void check(int code, const char* call) {
 }
 #define HADAL_CHECK_MPI(call) check(call, #call)
 
-// MPI_Wait spins on a core that a worker or another rank could use, so completion is polled with
-// pauses that grow: the first polls cost no latency, a long wait costs 2 % of a core.
+// MPI_Wait spins on a core that a worker or another rank could use, so completion is polled.
 void wait_for(std::vector<MPI_Request>& requests) {
-  constexpr int kSpins = 200;
-  constexpr std::chrono::microseconds kLongest(100);
-  std::chrono::microseconds pause(1);
-  for (int polls = 0;; ++polls) {
+  poll_until([&] {
     int done = 0;
     HADAL_CHECK_MPI(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
                                 MPI_STATUSES_IGNORE));
-    if (done != 0) return;
-    if (polls < kSpins) continue;
-    std::this_thread::sleep_for(pause);
-    pause = std::min(2 * pause, kLongest);
-  }
+    return done != 0;
+  });
 }
 
 void wait_for(MPI_Request request) {
@@ -100,6 +92,17 @@ class MpiCommunicator : public Communicator {
     HADAL_CHECK_MPI(MPI_Iallgather(mine.data(), as_count(mine.size()), MPI_BYTE, all.data(),
                                    as_count(mine.size()), MPI_BYTE, comm_, &request));
     wait_for(request);
+  }
+
+  void all_reduce(std::span<float> values) override {
+    constexpr std::size_t kPiece = kPieceBytes / sizeof(float);
+    while (!values.empty()) {
+      const auto piece = values.first(std::min(values.size(), kPiece));
+      // The blocking call, with the library's own way of waiting: what peers use.
+      HADAL_CHECK_MPI(MPI_Allreduce(MPI_IN_PLACE, piece.data(), static_cast<int>(piece.size()),
+                                    MPI_FLOAT, MPI_SUM, comm_));
+      values = values.subspan(piece.size());
+    }
   }
 
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {

@@ -15,13 +15,15 @@ namespace {
 
 // What the threads of one world share: a mailbox per pair of ranks.
 struct World {
-  explicit World(int ranks) : size(ranks), boxes(static_cast<std::size_t>(ranks * ranks)) {}
+  World(int ranks, int per_host)
+      : size(ranks), ranks_per_host(per_host), boxes(static_cast<std::size_t>(ranks * ranks)) {}
 
   std::deque<std::vector<std::byte>>& box(int from, int to) {
     return boxes[static_cast<std::size_t>(from * size + to)];
   }
 
   int size;
+  int ranks_per_host;
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<std::deque<std::vector<std::byte>>> boxes;
@@ -34,7 +36,9 @@ class ThreadCommunicator : public Communicator {
 
   int rank() const override { return rank_; }
   int size() const override { return world_.size; }
-  std::string host() const override { return "thread-" + std::to_string(rank_); }
+  std::string host() const override {
+    return "thread-" + std::to_string(rank_ / world_.ranks_per_host);
+  }
 
   void barrier() override {
     std::vector<std::byte> all(static_cast<std::size_t>(size()));
@@ -65,6 +69,17 @@ class ThreadCommunicator : public Communicator {
       }
     }
     exchange(out, in);
+  }
+
+  void all_reduce(std::span<float> values) override {
+    std::vector<std::byte> all(values.size_bytes() * static_cast<std::size_t>(size()));
+    all_gather(std::as_bytes(values), all);
+    std::fill(values.begin(), values.end(), 0.0f);
+    for (std::size_t i = 0; i < values.size() * static_cast<std::size_t>(size()); ++i) {
+      float value = 0;
+      std::memcpy(&value, all.data() + i * sizeof value, sizeof value);
+      values[i % values.size()] += value;
+    }
   }
 
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
@@ -103,8 +118,9 @@ class ThreadCommunicator : public Communicator {
 
 }  // namespace
 
-void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body) {
-  World world(ranks);
+void run_ranks_as_threads(int ranks, const std::function<void(Communicator&)>& body,
+                          int ranks_per_host) {
+  World world(ranks, ranks_per_host);
   std::mutex mutex;
   std::exception_ptr first;
   std::vector<std::thread> threads;

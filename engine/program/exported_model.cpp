@@ -239,8 +239,9 @@ std::vector<ExportedModel::Binding> ExportedModel::bind(
 void ExportedModel::initialise(std::uint64_t, std::span<const std::span<float>> values,
                                BufferValues& buffers, BufferValues& constants) const {
   for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i].empty()) continue;
     const std::vector<std::byte> bytes = file_.read(*file_.weight(parameters_[i].name));
-    if (!bytes.empty()) std::memcpy(values[i].data(), bytes.data(), bytes.size());
+    std::memcpy(values[i].data(), bytes.data(), bytes.size());
   }
   const auto fill = [&](const BufferLayout& layout, BufferValues& held) {
     held = layout.initial();

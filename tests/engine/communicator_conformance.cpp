@@ -1,9 +1,12 @@
 #include "tests/engine/communicator_conformance.hpp"
 
+#include <algorithm>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 
 #include "engine/comm/collectively.hpp"
+#include "engine/comm/host_memory.hpp"
 
 namespace hadal::tests {
 namespace {
@@ -23,6 +26,22 @@ void check_broadcast(engine::Communicator& comm) {
     std::vector<int> values = numbers(comm.rank() == root ? 7 : comm.rank() + 50, 100000);
     comm.broadcast(std::as_writable_bytes(std::span(values)), root);
     require(values == numbers(7, 100000), "broadcast gives another value");
+  }
+}
+
+void check_all_reduce(engine::Communicator& comm) {
+  for (const std::size_t count : {1, 70000}) {
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(i % 1000) + static_cast<float>(comm.rank());
+    }
+    comm.all_reduce(values);
+    const int ranks = comm.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto sum =
+          static_cast<float>(ranks * static_cast<int>(i % 1000) + ranks * (ranks - 1) / 2);
+      require(values[i] == sum, "all_reduce gives another sum");
+    }
   }
 }
 
@@ -109,11 +128,34 @@ void check_agreement(engine::Communicator& comm) {
 void check_communicator(engine::Communicator& comm) {
   comm.barrier();
   check_broadcast(comm);
+  check_all_reduce(comm);
   check_all_gather(comm);
   check_exchange(comm);
   check_text(comm);
   check_agreement(comm);
+  check_host_memory(comm, true);
   comm.barrier();
+}
+
+void check_host_memory(engine::Communicator& comm, bool shares) {
+  const std::vector<std::string> names = engine::all_gather_text(comm, comm.host());
+  const auto neighbours =
+      std::count(names.begin(), names.end(), names[static_cast<std::size_t>(comm.rank())]);
+  engine::HostMemory host(comm, 5000, 100);
+  const std::set<std::string> different(names.begin(), names.end());
+  require(host.hosts().size() == (shares ? different.size() : names.size()), "other hosts");
+  require(host.size() == (shares ? neighbours : 1), "another number of ranks on the host");
+  for (int round = 1; round <= 200; ++round) {
+    const auto mark = [&](int rank) { return static_cast<std::byte>(round + rank); };
+    host.part(host.rank()).front() = mark(host.rank());
+    if (host.rank() == 0) host.common()[4999] = mark(0);
+    host.barrier();
+    for (int r = 0; r < host.size(); ++r) {
+      require(host.part(r).front() == mark(r), "a part of the host's memory is old");
+    }
+    require(host.common()[4999] == mark(0), "the host's common memory is old");
+    host.barrier();
+  }
 }
 
 }  // namespace hadal::tests

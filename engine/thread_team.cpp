@@ -1,4 +1,4 @@
-#include "engine/worker_pool.hpp"
+#include "engine/thread_team.hpp"
 
 #include <ATen/Parallel.h>
 #ifdef __GLIBC__
@@ -30,29 +30,21 @@ void set_operator_threads(int threads) {
   at::parallel_for(0, threads, 1, [](std::int64_t, std::int64_t) { kernels::set_flush_to_zero(); });
 }
 
-WorkerPool::WorkerPool(int threads, Make make)
-    : operator_threads_(threads), make_(std::move(make)) {
+void ThreadTeam::add() {
   keep_freed_memory();
-  grow(1);
+  threads_.emplace_back([this, thread = size()] { work(thread); });
 }
 
-void WorkerPool::grow(int workers) {
-  while (size() < workers) {
-    workers_.push_back(make_());
-    threads_.emplace_back([this, worker = workers_.back().get()] { work(*worker); });
-  }
-}
-
-WorkerPool::~WorkerPool() {
+ThreadTeam::~ThreadTeam() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   start_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& each : threads_) each.join();
 }
 
-void WorkerPool::work(Worker& worker) {
+void ThreadTeam::work(int thread) {
   set_operator_threads(operator_threads_);
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -63,7 +55,7 @@ void WorkerPool::work(Worker& worker) {
     lock.unlock();
     std::exception_ptr failure;
     try {
-      (*body_)(worker, item);
+      (*body_)(thread, item);
     } catch (...) {
       failure = std::current_exception();
     }
@@ -78,7 +70,12 @@ void WorkerPool::work(Worker& worker) {
   }
 }
 
-void WorkerPool::run(std::int64_t begin, std::int64_t end, const Body& body) {
+bool ThreadTeam::has_more() {
+  const std::lock_guard lock(mutex_);
+  return next_ < end_;
+}
+
+void ThreadTeam::run(std::int64_t begin, std::int64_t end, const Body& body) {
   if (begin == end) return;
   std::unique_lock lock(mutex_);
   body_ = &body;

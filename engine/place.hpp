@@ -1,0 +1,15 @@
+#pragma once
+// What the launcher knows about this rank's place.
+
+#include <cstdint>
+#include <filesystem>
+
+namespace hadal::engine {
+
+struct Place {
+  int workers = 1;                  // wished for
+  std::int64_t memory_bytes = 0;    // this rank's share of the host's limit; 0: unknown
+  std::filesystem::path fork_from;  // another run's folder to take the first state from
+};
+
+}  // namespace hadal::engine

@@ -1,0 +1,48 @@
+#pragma once
+// The canonical sum of nodes that lie in different places, compiled once into a list of additions
+// and then run over any piece of the arena: memory is read once and written once.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/canonical_fold.hpp"
+#include "engine/gradient_pool.hpp"
+
+namespace hadal::engine {
+
+class TreeSum {
+ public:
+  // The sum that is `target`'s value. `sources` hold its present leaves, each once; nodes that lie
+  // outside of it are left alone.
+  TreeSum(const Leaves& leaves, kernels::TreeNode target, std::span<const GradientSource> sources);
+
+  // The source itself where no addition is needed, else null.
+  const float* single() const { return steps_.empty() ? place(result_, 0) : nullptr; }
+
+  // sum[i] = the value at arena element begin + i. `sum` may lie in one of the sources, at the
+  // same elements. Any thread.
+  void run(std::int64_t begin, std::span<float> sum) const;
+
+ private:
+  // A source (from 0), or scratch memory -1 - operand.
+  using Operand = int;
+  struct Step {
+    Operand left;
+    Operand right;
+    Operand sum;
+  };
+
+  Operand build(const Leaves& leaves, kernels::TreeNode node,
+                std::span<const GradientSource> sources, int depth);
+  const float* place(Operand source, std::int64_t begin) const {
+    return sources_[static_cast<std::size_t>(source)] + begin;
+  }
+
+  std::vector<const float*> sources_;
+  std::vector<Step> steps_;
+  Operand result_ = 0;
+  int scratch_ = 0;
+};
+
+}  // namespace hadal::engine
