@@ -1,7 +1,13 @@
 #include "engine/optimizer.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/glob.hpp"
 #include "kernels/adamw.hpp"
+#include "kernels/canonical_sum.hpp"
+#include "kernels/lamb.hpp"
+#include "kernels/norm.hpp"
 #include "kernels/sgd.hpp"
 
 namespace hadal::engine {
@@ -9,6 +15,8 @@ namespace {
 
 // Large enough to amortise the hand-over to a worker, small enough to share out.
 constexpr std::int64_t kRunElements = std::int64_t{1} << 18;
+// You et al. 2017, "Large batch training of convolutional networks", section 5.
+constexpr double kLarsTrust = 0.001;
 
 }  // namespace
 
@@ -23,7 +31,7 @@ const GroupOptions* group_of(const OptimizerOptions& options, const std::string&
 Optimizer::Setting Optimizer::setting_of(const OptimizerOptions& options, const ArenaEntry& entry) {
   const bool decays =
       options.no_decay ? !matches_any(*options.no_decay, entry.name) : entry.shape.size() >= 2;
-  Setting setting{.weight_decay = decays ? options.weight_decay : 0.0};
+  Setting setting{.weight_decay = decays ? options.weight_decay : 0.0, .decays = decays};
   if (const GroupOptions* group = group_of(options, entry.name)) {
     setting.lr_scale = group->lr_scale;
     if (group->weight_decay) setting.weight_decay = *group->weight_decay;
@@ -36,14 +44,17 @@ Optimizer::Setting Optimizer::setting_of(const OptimizerOptions& options, const 
 
 Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank,
                      int ranks, std::span<const std::uint8_t> reached)
-    : options_(options) {
+    : options_(options), blocks_(layout.blocks()), ratios_(layout.entries().size(), 1.0f) {
   for (const ArenaEntry& entry : layout.entries()) {
     settings_.push_back(setting_of(options, entry));
     if (!reached.empty()) settings_.back().reached = reached[settings_.size() - 1] != 0;
   }
-  if (options.kind == OptimizerKind::adamw) state_names_ = {"exp_avg", "exp_avg_sq"};
-  if (options.kind == OptimizerKind::sgd && options.momentum != 0)
+  if (options.kind == OptimizerKind::adamw || options.kind == OptimizerKind::lamb) {
+    state_names_ = {"exp_avg", "exp_avg_sq"};
+  } else if (options.momentum != 0) {
     state_names_ = {"momentum_buffer"};
+  }
+  std::size_t owned_blocks = 0;
   std::int64_t owned = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
     const ArenaSlice slice = layout.slice(b, rank, ranks);
@@ -54,21 +65,87 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout,
       Run* last = runs_.empty() ? nullptr : &runs_.back();
       const bool joins = last != nullptr && last->begin + last->count == block.offset &&
                          settings_[last->entry] == settings_[block.entry] &&
+                         (!has_ratios() || last->entry == block.entry) &&
                          last->count < kRunElements;
       if (!joins) {
-        runs_.push_back({block.offset, 0, owned + block.offset - slice.begin, block.entry});
+        runs_.push_back({.begin = block.offset,
+                         .state = owned + block.offset - slice.begin,
+                         .entry = block.entry,
+                         .first_block = k,
+                         .owned_block = owned_blocks});
         last = &runs_.back();
       }
       last->count = end - last->begin;
+      last->last_block = k + 1;
+      ++owned_blocks;
     }
     owned += slice.count();
   }
   bucket_starts_.push_back(owned);
+  if (has_ratios()) measured_.resize(2 * owned_blocks);
   for (std::size_t s = 0; s < state_names_.size(); ++s) states_.emplace_back(owned);
 }
 
 std::span<float> Optimizer::state(std::size_t number, std::size_t bucket) {
   return states_[number].subspan(bucket_starts_[bucket], bucket_starts_[bucket + 1]);
+}
+
+void Optimizer::measure(std::int64_t number, std::span<const float> parameters,
+                        std::span<const float> gradient, double lr, std::int64_t update,
+                        float grad_scale) {
+  const Run& run = runs_[static_cast<std::size_t>(number)];
+  if (!trains(run.entry, update)) return;
+  const kernels::LambStep step = lamb_step_of(run, lr, update, grad_scale);
+  double* sums = measured_.data() + 2 * run.owned_block;
+  std::array<float, kernels::kNormBlock> memory;
+  for (std::size_t k = run.first_block; k < run.last_block; ++k, sums += 2) {
+    const auto begin = static_cast<std::size_t>(blocks_[k].offset);
+    const auto count = static_cast<std::size_t>(blocks_[k].count);
+    const std::span<const float> param = parameters.subspan(begin, count);
+    const std::span<const float> grad = gradient.subspan(begin, count);
+    sums[0] = kernels::sum_of_squares(param);
+    if (options_.kind == OptimizerKind::lars) {
+      const double scale = static_cast<double>(grad_scale);
+      sums[1] = kernels::sum_of_squares(grad) * scale * scale;
+      continue;
+    }
+    const std::int64_t state = run.state + blocks_[k].offset - run.begin;
+    const std::span<float> first = states_[0].subspan(state, state + blocks_[k].count);
+    const std::span<float> second = states_[1].subspan(state, state + blocks_[k].count);
+    const std::span<float> change = std::span(memory).first(count);
+    kernels::lamb_moments(grad, first, second, step);
+    kernels::lamb_update(change, param, first, second, step);
+    sums[1] = kernels::sum_of_squares(change);
+  }
+}
+
+void Optimizer::set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums) {
+  std::vector<std::array<double, 2>> entries(layout.entries().size(), {0.0, 0.0});
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    for (const std::size_t i : {0u, 1u}) entries[blocks_[k].entry][i] += sums[k][i];
+  }
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    const double weight = std::sqrt(entries[e][0]);
+    const double change = std::sqrt(entries[e][1]);
+    double ratio = 1;
+    if (settings_[e].decays && weight > 0 && change > 0) {
+      ratio = options_.kind == OptimizerKind::lamb
+                  ? weight / change
+                  : kLarsTrust * weight / (change + settings_[e].weight_decay * weight);
+    }
+    ratios_[e] = static_cast<float>(ratio);
+  }
+}
+
+kernels::LambStep Optimizer::lamb_step_of(const Run& run, double lr, std::int64_t update,
+                                          float grad_scale) const {
+  const Setting& setting = settings_[run.entry];
+  return kernels::lamb_step({.lr = lr,
+                             .beta1 = options_.beta1,
+                             .beta2 = options_.beta2,
+                             .eps = options_.eps,
+                             .weight_decay = setting.weight_decay},
+                            update - setting.frozen_updates, grad_scale);
 }
 
 void Optimizer::update(std::int64_t number, std::span<float> parameters,
@@ -96,10 +173,24 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
     kernels::adamw(param, grad, state(0), state(1), step);
     return;
   }
+  const float ratio = ratios_[run.entry];
+  if (options_.kind == OptimizerKind::lamb) {
+    const kernels::LambStep step = lamb_step_of(run, lr, update, grad_scale);
+    std::array<float, kernels::kNormBlock> memory;
+    for (std::size_t at = 0; at < count; at += memory.size()) {
+      const std::size_t length = std::min(memory.size(), count - at);
+      const std::span<float> change = std::span(memory).first(length);
+      kernels::lamb_update(change, param.subspan(at, length), state(0).subspan(at, length),
+                           state(1).subspan(at, length), step);
+      kernels::add_scaled(param.subspan(at, length), -static_cast<float>(lr) * ratio, change);
+    }
+    return;
+  }
+  // LARS is SGD with the decayed gradient scaled; a ratio of 1 leaves SGD's bits.
   const kernels::SgdStep step{.lr = static_cast<float>(lr),
                               .momentum = static_cast<float>(options_.momentum),
-                              .weight_decay = static_cast<float>(setting.weight_decay),
-                              .grad_scale = grad_scale,
+                              .weight_decay = static_cast<float>(setting.weight_decay) * ratio,
+                              .grad_scale = grad_scale * ratio,
                               .nesterov = options_.nesterov};
   kernels::sgd(param, grad, states_.empty() ? std::span<float>() : state(0), step);
 }

@@ -2,6 +2,7 @@
 // The optimizer on the slices that a rank owns: its state covers those only (1 / ranks of the
 // whole), its update is one pass of a fused kernel.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "engine/aligned_buffer.hpp"
 #include "engine/arena.hpp"
 #include "engine/run_config.hpp"
+#include "kernels/lamb.hpp"
 
 namespace hadal::engine {
 
@@ -37,6 +39,19 @@ class Optimizer {
   // Owned runs that share one setting, cut so that workers can take them in parallel.
   std::int64_t run_count() const { return static_cast<std::int64_t>(runs_.size()); }
 
+  // LAMB and LARS scale the update of each parameter by a ratio of norms: every rank measures the
+  // blocks it owns, run by run, all ranks' sums together give the ratios, then update() follows.
+  bool has_ratios() const {
+    return options_.kind == OptimizerKind::lamb || options_.kind == OptimizerKind::lars;
+  }
+  // Two sums of squares for each owned block, in order: of the parameter, and of what will be
+  // scaled (LAMB's update, whose moments are advanced here; LARS's gradient).
+  std::span<const double> measured() const { return measured_; }
+  void measure(std::int64_t number, std::span<const float> parameters,
+               std::span<const float> gradient, double lr, std::int64_t update, float grad_scale);
+  // Of all ranks, in the order of their blocks: `sums[k]` are those of block k of the layout.
+  void set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums);
+
   // Updates run `number` of the parameter arena from the gradient arena. `update` counts from 1,
   // `grad_scale` multiplies the gradient (clipping). Distinct runs may be updated at once.
   void update(std::int64_t number, std::span<float> parameters, std::span<const float> gradient,
@@ -47,6 +62,7 @@ class Optimizer {
   struct Setting {
     double weight_decay = 0;
     double lr_scale = 1;
+    bool decays = true;  // else LAMB and LARS leave its scale alone, too
     std::int64_t frozen_updates = 0;
     bool reached = true;
     bool operator==(const Setting&) const = default;
@@ -56,8 +72,13 @@ class Optimizer {
     std::int64_t count = 0;
     std::int64_t state = 0;  // in the owned state
     std::size_t entry = 0;   // any one of its arena entries: all have the same setting
+    std::size_t first_block = 0;
+    std::size_t last_block = 0;
+    std::size_t owned_block = 0;  // number of its first block among the owned ones
   };
 
+  kernels::LambStep lamb_step_of(const Run& run, double lr, std::int64_t update,
+                                 float grad_scale) const;
   static Setting setting_of(const OptimizerOptions& options, const ArenaEntry& entry);
 
   OptimizerOptions options_;
@@ -65,6 +86,9 @@ class Optimizer {
   std::vector<std::string> state_names_;
   std::vector<AlignedBuffer> states_;
   std::vector<Run> runs_;
+  std::vector<ArenaBlock> blocks_;  // of the layout
+  std::vector<double> measured_;
+  std::vector<float> ratios_;                // by arena entry
   std::vector<std::int64_t> bucket_starts_;  // in the owned state, then its size
 };
 

@@ -37,6 +37,10 @@ class Reducer {
   // Collective. Every rank's owned slices of `arena` to all ranks; `arena` is the host's one copy.
   void gather(std::span<float> arena);
 
+  // Collective. The same by the communicator's own all_reduce, after each rank has added up its own
+  // nodes: the result depends on the number of ranks. Every rank gets the whole sum.
+  GradientBuffer reduce_fast(GradientNodes nodes);
+
   // Seconds spent waiting for other ranks since the last call.
   double take_wait_seconds();
 
@@ -56,6 +60,7 @@ class Reducer {
   // The rank of `host` that speaks with `owner` of another host.
   int delegate(std::size_t host, int owner) const;
   Share share_of(std::size_t host) const;
+  std::vector<Run> all_runs() const;
   void add_up(const TreeSum& sum, std::span<const Run> runs, std::span<float> result);
   void exchange(std::size_t bucket, std::span<const GradientSource> own, const Leaves& leaves,
                 Received& received);

@@ -27,6 +27,7 @@ enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
 enum class OnNonFinite { stop, skip };
 enum class Precision { float32, bfloat16 };
+enum class SumOrder { canonical, fast };
 enum class LossKind {
   cross_entropy,
   mean_squared_error,
@@ -35,7 +36,7 @@ enum class LossKind {
   binary_cross_entropy,
   dice
 };
-enum class OptimizerKind { sgd, adamw };
+enum class OptimizerKind { sgd, adamw, lamb, lars };
 enum class ScheduleKind { constant, step, cosine, polynomial, one_cycle };
 
 struct RunOptions {
@@ -115,6 +116,7 @@ struct TrainOptions {
   std::optional<double> clip_norm;
   OnNonFinite on_nonfinite = OnNonFinite::stop;
   Precision precision = Precision::float32;  // of the forward pass; weights stay float32
+  SumOrder order = SumOrder::canonical;
   Span evaluate_every{1, Span::Unit::epochs};
 };
 

@@ -69,21 +69,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
           "where its Python code is at hand");
     }
   });
-  std::size_t gradient_bytes = 0;
-  int buffers = 0;
-  if (purpose == Purpose::train) {
-    std::int64_t widest = 0;
-    for (const Share& share :
-         shares(config.train.global_batch / config.train.micro_batch, comm.size())) {
-      widest = std::max(widest, share.count());
-    }
-    buffers = GradientPool::buffers_for(widest, place.workers);
-    gradient_bytes = GradientPool::bytes(layouts->trained.size(), buffers);
-  }
-  host_ = std::make_unique<HostMemory>(comm, layouts->bytes(), gradient_bytes);
-  if (purpose == Purpose::train) {
-    gradients_ = std::make_unique<GradientPool>(*host_, layouts->trained.size(), buffers);
-  }
+  take_memory(config, place, comm, *layouts, purpose);
   run_collectively(comm, "setting the first weights", [&] {
     Weights weights(std::move(*layouts), *host_);
     weights.initialise(*model_, config.run.seed);
@@ -113,6 +99,30 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                  *model_, state_->weights, comm.rank() == 0 ? Tells::yes : Tells::no);
     }
   });
+}
+
+void Session::take_memory(const RunConfig& config, const Place& place, Communicator& comm,
+                          const Weights::Layouts& layouts, Purpose purpose) {
+  if (purpose == Purpose::apply) {
+    host_ = std::make_unique<HostMemory>(comm, layouts.bytes(), 0);
+    return;
+  }
+  std::int64_t widest = 0;
+  for (const Share& share :
+       shares(config.train.global_batch / config.train.micro_batch, comm.size())) {
+    widest = std::max(widest, share.count());
+  }
+  int buffers = GradientPool::buffers_for(widest, place.workers);
+  if (place.memory_bytes > 0 && layouts.trained.size() > 0) {
+    // Shared memory is taken at once, before it is known how many workers it can hold.
+    const std::int64_t each = layouts.trained.size() * std::int64_t{sizeof(float)};
+    const int least = GradientPool::buffers_for(widest, 1);
+    buffers = static_cast<int>(
+        std::clamp<std::int64_t>(place.memory_bytes / 2 / each, least, std::max(least, buffers)));
+  }
+  host_ = std::make_unique<HostMemory>(comm, layouts.bytes(),
+                                       GradientPool::bytes(layouts.trained.size(), buffers));
+  gradients_ = std::make_unique<GradientPool>(*host_, layouts.trained.size(), buffers);
 }
 
 void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,

@@ -32,6 +32,8 @@ class Session {
   std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
 
  private:
+  void take_memory(const RunConfig& config, const Place& place, Communicator& comm,
+                   const Weights::Layouts& layouts, Purpose purpose);
   void start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
                      Purpose purpose);
 

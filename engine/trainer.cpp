@@ -188,25 +188,33 @@ void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<Bu
   });
 }
 
-double Trainer::gradient_norm() {
+// What ranks hold of the blocks they own, `width` values each, brought into the order of the
+// blocks: a sum over them depends on nobody's share.
+std::vector<double> Trainer::in_block_order(std::span<const double> mine, std::size_t width) {
   const ArenaLayout& layout = state_.weights.layout;
-  const std::vector<double>& squares = reducer_.squares();
-  const std::vector<std::string> all = all_gather_text(
-      comm_, {reinterpret_cast<const char*>(squares.data()), squares.size() * sizeof(double)});
+  const std::vector<std::string> all =
+      all_gather_text(comm_, {reinterpret_cast<const char*>(mine.data()), mine.size_bytes()});
+  std::vector<double> ordered(width * layout.blocks().size());
   std::vector<std::size_t> read(all.size(), 0);
-  double total = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
     for (std::size_t r = 0; r < all.size(); ++r) {
       const ArenaSlice slice = layout.slice(b, static_cast<int>(r), comm_.size());
-      for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
-        double sum = 0;
-        std::memcpy(&sum, all[r].data() + read[r], sizeof sum);
-        read[r] += sizeof sum;
-        // What this update leaves alone counts for nothing.
-        if (state_.optimizer.trains(layout.blocks()[k].entry, state_.progress.updates + 1))
-          total += sum;
-      }
+      const std::size_t bytes = (slice.last_block - slice.first_block) * width * sizeof(double);
+      if (bytes == 0) continue;
+      std::memcpy(ordered.data() + slice.first_block * width, all[r].data() + read[r], bytes);
+      read[r] += bytes;
     }
+  }
+  return ordered;
+}
+
+double Trainer::gradient_norm() {
+  const std::vector<double> squares = in_block_order(reducer_.squares(), 1);
+  const std::vector<ArenaBlock>& blocks = state_.weights.layout.blocks();
+  double total = 0;
+  for (std::size_t k = 0; k < blocks.size(); ++k) {
+    // What this update leaves alone counts for nothing.
+    if (state_.optimizer.trains(blocks[k].entry, state_.progress.updates + 1)) total += squares[k];
   }
   return std::sqrt(total);
 }
@@ -217,10 +225,20 @@ void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
   if (config_.train.clip_norm) {
     scale = static_cast<float>(std::min(1.0, *config_.train.clip_norm / (norm + 1e-6)));
   }
-  ++state_.progress.updates;
-  pool_.run(0, state_.optimizer.run_count(), [&](Worker&, std::int64_t number) {
-    state_.optimizer.update(number, state_.weights.parameters, gradient.span(), lr,
-                            state_.progress.updates, scale);
+  Optimizer& optimizer = state_.optimizer;
+  const std::span<float> parameters = state_.weights.parameters;
+  const std::int64_t number = ++state_.progress.updates;
+  if (optimizer.has_ratios()) {
+    pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
+      optimizer.measure(run, parameters, gradient.span(), lr, number, scale);
+    });
+    const std::vector<double> sums = in_block_order(optimizer.measured(), 2);
+    std::vector<std::array<double, 2>> pairs(sums.size() / 2);
+    std::memcpy(pairs.data(), sums.data(), sums.size() * sizeof(double));
+    optimizer.set_ratios(state_.weights.layout, pairs);
+  }
+  pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
+    optimizer.update(run, parameters, gradient.span(), lr, number, scale);
   });
   reducer_.gather(state_.weights.parameters);
 }
@@ -273,24 +291,31 @@ StepReport Trainer::step(const Wishes& mine) {
   std::vector<float> losses(batches_.size(), 0.0f);
   std::optional<io::Error> failure;
   try {
+    const Stopwatch computing;
     compute(gradients, buffers, losses, leaves, step_weights);
+    report.compute_seconds = computing.seconds();
     if (report.step < plan_.steps) fetch_next();
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
   }
+  Stopwatch reducing;
   const Control control = exchange(mine, losses, failure);
   report.agreed = control.agreed;
   report.skipped = leaves.present() == 0;
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
     const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());
-    const GradientBuffer gradient = reducer_.reduce(gradients.take(), leaves);
+    const GradientBuffer gradient = config_.train.order == SumOrder::canonical
+                                        ? reducer_.reduce(gradients.take(), leaves)
+                                        : reducer_.reduce_fast(gradients.take());
     report.grad_norm = gradient_norm();
     const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
     if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
     report.skipped = !finite;
+    report.reduce_seconds = reducing.lap();
     if (finite) {
       update(gradient, report.grad_norm, report.lr);
+      report.update_seconds = reducing.lap();
       state_.weights.buffers = next;
     }
   }

@@ -46,6 +46,9 @@ struct StepReport {
   double seconds = 0;
   double data_wait_seconds = 0;  // of this rank
   double comm_wait_seconds = 0;  // of this rank, in exchanges
+  double compute_seconds = 0;    // of this rank, forward and backward of its micro-batches
+  double reduce_seconds = 0;     // from then on: waiting for other ranks, sums, norm
+  double update_seconds = 0;     // of the owned slices, until all parameters are there
   Wishes agreed;
 };
 
@@ -69,6 +72,7 @@ class Trainer {
   void compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
                std::vector<float>& losses, const Leaves& leaves,
                const std::vector<double>& step_weights);
+  std::vector<double> in_block_order(std::span<const double> mine, std::size_t width);
   double gradient_norm();
   void update(const GradientBuffer& gradient, double norm, double lr);
   [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;

@@ -47,6 +47,7 @@ struct Commands {
   PlanArguments plan;
   ExportArguments exported;
   BenchReduceArguments bench_reduce;
+  BenchStepArguments bench_step;
   io::PackOptions pack;
   std::filesystem::path inspected;
   bool inspect_json = false;
@@ -223,6 +224,40 @@ void add_others(CLI::App& app, Commands& commands) {
   });
 }
 
+void add_bench_step(CLI::App* bench, Commands& commands) {
+  CLI::App* verb = bench->add_subcommand(
+      "step", "Whole steps of a network of the zoo on synthetic data, a micro-batch a worker");
+  BenchStepArguments& arguments = commands.bench_step;
+  verb->add_option("--model", arguments.model, "Which network")
+      ->check(CLI::IsMember(bench_models()))
+      ->capture_default_str();
+  verb->add_option("--optimizer", arguments.optimizer, "")
+      ->check(CLI::IsMember({"sgd", "adamw"}))
+      ->capture_default_str();
+  verb->add_option("--precision", arguments.precision, "Of the forward pass")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  verb->add_option("--order", arguments.order, "Of the gradients' sum")
+      ->check(CLI::IsMember({"canonical", "fast"}))
+      ->capture_default_str();
+  verb->add_option("--micro-batch", arguments.micro_batch, "Samples of a forward and backward")
+      ->check(CLI::Range(1, 1 << 20));
+  verb->add_option("--workers", arguments.workers, "Of a rank; else all of its cores")
+      ->check(CLI::Range(1, 1024));
+  verb->add_option("--steps", arguments.steps, "Timed steps")
+      ->check(CLI::Range(2, 1000000))
+      ->capture_default_str();
+  verb->add_option("--warm-up", arguments.warm_up, "Steps before them")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  verb->add_flag("--json", arguments.json, "One JSON document");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return bench_step(commands.bench_step, comm);
+    };
+  });
+}
+
 void add_bench(CLI::App& app, Commands& commands) {
   CLI::App* bench = app.add_subcommand("bench", "Measure this place");
   bench->require_subcommand(1);
@@ -249,6 +284,7 @@ void add_bench(CLI::App& app, Commands& commands) {
       return bench_reduce(commands.bench_reduce, comm);
     };
   });
+  add_bench_step(bench, commands);
 }
 
 void report(const io::Error& error) {

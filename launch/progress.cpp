@@ -65,6 +65,8 @@ void Progress::on_step(const engine::StepReport& report) {
        {"samples_per_second", report.seconds > 0 ? samples / report.seconds : 0.0},
        {"data_wait", share(report.data_wait_seconds)},
        {"comm_wait", share(report.comm_wait_seconds)},
+       {"reduce", share(report.reduce_seconds)},
+       {"update", share(report.update_seconds)},
        {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
        {"skipped", report.skipped},
        {"bad_samples", report.bad_samples}});

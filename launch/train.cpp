@@ -94,6 +94,12 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
                                place.workers == 1 ? "" : "s", config.run.run.threads,
                                config.run.run.threads == 1 ? "" : "s"));
     }
+    if (comm.rank() == 0 && config.run.train.order == engine::SumOrder::fast) {
+      io::log_warning(
+          "train.order = \"fast\": the result depends on the number of ranks, and a resumed run "
+          "may "
+          "differ from an uninterrupted one");
+    }
     install_signal_handlers();
     finish(status, engine::train(config.run, place, comm, progress));
   } catch (const std::exception& exception) {

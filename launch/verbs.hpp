@@ -66,10 +66,24 @@ struct BenchReduceArguments {
   bool json = false;
 };
 
+struct BenchStepArguments {
+  std::string model = "resnet18";
+  std::string optimizer = "sgd";
+  std::string precision = "float32";
+  std::string order = "canonical";
+  std::int64_t micro_batch = 0;  // 0: the model's usual one
+  int workers = 0;               // 0: all cores of the rank
+  int steps = 30;
+  int warm_up = 5;
+  bool json = false;
+};
+
 // Collective over `comm`.
 int train(const TrainArguments& arguments, engine::Communicator& comm);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
+std::vector<std::string> bench_models();
+int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);
 int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 
 int pack(const io::PackOptions& options);

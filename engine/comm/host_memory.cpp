@@ -44,6 +44,9 @@ struct HostMemory::Header {
 HostMemory::HostMemory(Communicator& comm, std::size_t common, std::size_t part)
     : comm_(comm), common_(whole_pages(common)), part_(whole_pages(part)) {
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+  std::vector<std::size_t> parts(static_cast<std::size_t>(comm.size()));
+  comm.all_gather(std::as_bytes(std::span(&part_, 1)), std::as_writable_bytes(std::span(parts)));
+  part_ = *std::max_element(parts.begin(), parts.end());
   std::vector<std::string> names = all_gather_text(comm, comm.host());
   group(names);
   if (std::ssize(hosts_) == comm.size()) {

@@ -16,8 +16,9 @@ namespace hadal::engine {
 
 class HostMemory {
  public:
-  // Collective over `comm`, which must outlive this, with the same sizes on all ranks. Each host
-  // has `common` bytes, and `part` bytes for each of its ranks; all start at a page and as zeros.
+  // Collective over `comm`, which must outlive this. Each host has `common` bytes (the same on all
+  // ranks), and for each of its ranks a part of the largest `part` of all ranks; all start at a
+  // page and as zeros.
   // Where the ranks of a host cannot share memory (containers of their own, say), each of them
   // counts as a host of its own from then on, and the log tells the reason once.
   HostMemory(Communicator& comm, std::size_t common, std::size_t part);

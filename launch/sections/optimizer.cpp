@@ -45,10 +45,14 @@ void add_groups(Table& table) {
 
 void add_optimizer(Table& table) {
   table
-      .set("optimizer.kind", choice({"sgd", "adamw"}), nullptr, Bound::identity, "The update rule.",
+      .set("optimizer.kind", choice({"sgd", "adamw", "lamb", "lars"}), nullptr, Bound::identity,
+           "The update rule; lamb and lars scale it layer by layer, for large batches.",
            [](RunConfig& c, const json& v) {
-             c.optimizer.kind = pick<engine::OptimizerKind>(
-                 v, {{"sgd", engine::OptimizerKind::sgd}, {"adamw", engine::OptimizerKind::adamw}});
+             c.optimizer.kind =
+                 pick<engine::OptimizerKind>(v, {{"sgd", engine::OptimizerKind::sgd},
+                                                 {"adamw", engine::OptimizerKind::adamw},
+                                                 {"lamb", engine::OptimizerKind::lamb},
+                                                 {"lars", engine::OptimizerKind::lars}});
            })
       .required = true;
   table
@@ -56,7 +60,7 @@ void add_optimizer(Table& table) {
            "Learning rate, never scaled by the number of ranks.",
            [](RunConfig& c, const json& v) { c.optimizer.lr = v; })
       .required = true;
-  table.set("optimizer.momentum", number(0, 1), 0.0, Bound::identity, "Of sgd.",
+  table.set("optimizer.momentum", number(0, 1), 0.0, Bound::identity, "Of sgd and lars.",
             [](RunConfig& c, const json& v) { c.optimizer.momentum = v; });
   table.set("optimizer.nesterov", plain(Kind::boolean), false, Bound::identity, "Of sgd.",
             [](RunConfig& c, const json& v) { c.optimizer.nesterov = v; });

@@ -47,6 +47,13 @@ void add_train(Table& table) {
         c.train.precision = pick<engine::Precision>(v, {{"float32", engine::Precision::float32},
                                                         {"bfloat16", engine::Precision::bfloat16}});
       });
+  table.set(
+      "train.order", choice({"canonical", "fast"}), "canonical", Bound::identity,
+      "Of the gradients' sum; fast leaves it to the MPI library: other bits with other ranks.",
+      [](RunConfig& c, const json& v) {
+        c.train.order = pick<engine::SumOrder>(
+            v, {{"canonical", engine::SumOrder::canonical}, {"fast", engine::SumOrder::fast}});
+      });
   table.set("train.evaluate_every", plain(Kind::span), "1ep", Bound::identity,
             "Between evaluations of the validation data.",
             [](RunConfig& c, const json& v) { c.train.evaluate_every = *parse_span(v); });

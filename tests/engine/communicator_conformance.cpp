@@ -141,13 +141,16 @@ void check_host_memory(engine::Communicator& comm, bool shares) {
   const std::vector<std::string> names = engine::all_gather_text(comm, comm.host());
   const auto neighbours =
       std::count(names.begin(), names.end(), names[static_cast<std::size_t>(comm.rank())]);
-  engine::HostMemory host(comm, 5000, 100);
+  // Parts of different sizes: the largest counts.
+  engine::HostMemory host(comm, 5000, 5000 * static_cast<std::size_t>(comm.rank() + 1));
   const std::set<std::string> different(names.begin(), names.end());
   require(host.hosts().size() == (shares ? different.size() : names.size()), "other hosts");
   require(host.size() == (shares ? neighbours : 1), "another number of ranks on the host");
   for (int round = 1; round <= 200; ++round) {
     const auto mark = [&](int rank) { return static_cast<std::byte>(round + rank); };
     host.part(host.rank()).front() = mark(host.rank());
+    require(host.part(host.rank()).size() >= 5000 * static_cast<std::size_t>(comm.size()),
+            "a part is too small");
     if (host.rank() == 0) host.common()[4999] = mark(0);
     host.barrier();
     for (int r = 0; r < host.size(); ++r) {

@@ -7,6 +7,7 @@
 
 #include "kernels/adamw.hpp"
 #include "kernels/flush_to_zero.hpp"
+#include "kernels/lamb.hpp"
 #include "kernels/sgd.hpp"
 #include "tests/support/catch.hpp"
 
@@ -91,6 +92,30 @@ TEST_CASE("adamw equals its definition on every instruction set") {
       REQUIRE(now.first[i] == m);
       REQUIRE(now.second[i] == v);
       REQUIRE(now.param[i] == before.param[i] * step.decay + (-step.step_size * m) / denominator);
+    }
+  });
+}
+
+TEST_CASE("lamb equals its definition on every instruction set") {
+  const kernels::LambStep step = kernels::lamb_step(
+      {.lr = 1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1}, 3, 0.5f);
+  REQUIRE(step.correction1 == Approx(1 - 0.9 * 0.9 * 0.9));
+  REQUIRE(step.root == Approx(std::sqrt(1 - 0.99 * 0.99 * 0.99)));
+  on_every_target([&] {
+    Arrays now(777);
+    const Arrays before = now;
+    std::vector<float> update(777);
+    kernels::lamb_moments(now.grad, now.first, now.second, step);
+    kernels::lamb_update(update, now.param, now.first, now.second, step);
+    REQUIRE(now.param == before.param);
+    for (std::size_t i = 0; i < update.size(); ++i) {
+      const float g = before.grad[i] * 0.5f;
+      const float m = std::fma(g - before.first[i], step.one_minus_beta1, before.first[i]);
+      const float v = std::fma(step.one_minus_beta2 * g, g, before.second[i] * step.beta2);
+      const float adam = (m / step.correction1) / (std::sqrt(v) / step.root + step.eps);
+      REQUIRE(now.first[i] == m);
+      REQUIRE(now.second[i] == v);
+      REQUIRE(update[i] == std::fma(before.param[i], 0.1f, adam));
     }
   });
 }

@@ -65,6 +65,58 @@ def follow(run, module, peer, loss_of, x, y, metrics, micro_batches=1, exact=Fal
             assert ours["loss"] == pytest.approx(loss.item(), rel=rel), f"step {step + 1}"
 
 
+class Lamb(torch.optim.Optimizer):
+    """You et al. 2020, algorithm 2, with corrected moments; no ratio for what does not decay."""
+
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                m = state.setdefault("m", torch.zeros_like(p))
+                v = state.setdefault("v", torch.zeros_like(p))
+                t = state["t"] = state.get("t", 0) + 1
+                m.mul_(0.9).add_(p.grad, alpha=0.1)
+                v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+                with torch.no_grad():
+                    update = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8) + group["decay"] * p
+                    ratio = (p.norm() / update.norm()).item() if group["decay"] else 1
+                    p.sub_(update, alpha=group["lr"] * ratio)
+
+
+class Lars(torch.optim.Optimizer):
+    """You et al. 2017 with SGD's momentum on the scaled gradient; no ratio for what does not decay."""
+
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                with torch.no_grad():
+                    ratio, decay = 1, group["decay"]
+                    if decay:
+                        ratio = (0.001 * p.norm() / (p.grad.norm() + decay * p.norm())).item()
+                    buffer = self.state[p].setdefault("b", torch.zeros_like(p))
+                    buffer.mul_(0.9).add_(ratio * (p.grad + decay * p))
+                    p.sub_(buffer, alpha=group["lr"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind,reference,lr", [("lamb", Lamb, 1e-3), ("lars", Lars, 0.1)])
+def test_lamb_and_lars_follow_their_papers(run, name, kind, reference, lr):
+    make, size, model = MODELS[name]
+    module = make()
+    x, y = images(80, size)
+    run.data(x, y)
+    run.start_from(module)
+    steps = 6
+    metrics = run.train(config(
+        model, steps, 16, 16, f'kind = "{kind}"\nlr = {lr}\nmomentum = 0.9\nweight_decay = 0.05\n'))
+    parameters = list(module.parameters())
+    groups = [{"params": [p for p in parameters if p.dim() >= 2], "decay": 0.05},
+              {"params": [p for p in parameters if p.dim() < 2], "decay": 0.0}]
+    peer = reference(groups, {"lr": lr})
+    # Batch norm over sixteen samples amplifies a last bit from step to step.
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, rel=1e-5 if name == "mlp" else 1e-4)
+
+
 def float32(value: float) -> float:
     return float(numpy.float32(value))
 

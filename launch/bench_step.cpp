@@ -1,0 +1,219 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/comm/collectively.hpp"
+#include "engine/dataset.hpp"
+#include "engine/identity.hpp"
+#include "engine/session.hpp"
+#include "engine/stopwatch.hpp"
+#include "engine/trainer.hpp"
+#include "io/atomic_file.hpp"
+#include "io/hdf5_writer.hpp"
+#include "io/sample_order.hpp"
+#include "launch/cores.hpp"
+#include "launch/verbs.hpp"
+
+namespace hadal::launch {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+struct Network {
+  const char* name;
+  const char* kind;
+  std::map<std::string, std::string> options;
+  io::Shape input;
+  bool sequence;  // the target is one class a place, the input a sequence of them
+  std::int64_t classes;
+  std::int64_t micro_batch;
+};
+
+const std::vector<Network>& networks() {
+  static const std::vector<Network> all = {
+      {"mlp", "mlp", {{"hidden", "[2048, 2048, 2048]"}}, {784}, false, 10, 64},
+      {"gpt", "gpt", {{"layers", "4"}, {"width", "256"}, {"heads", "4"}}, {128}, true, 512, 8},
+      {"resnet18", "resnet18", {}, {3, 64, 64}, false, 10, 32},
+      {"resnet50", "resnet50", {}, {3, 224, 224}, false, 1000, 32},
+      {"vit", "vit", {}, {3, 224, 224}, false, 1000, 16}};
+  return all;
+}
+
+// Random samples in a file of the host's temporary folder, removed at the end.
+class SyntheticData {
+ public:
+  SyntheticData(fs::path folder, const Network& network, std::int64_t rows)
+      : folder_(std::move(folder)) {
+    io::create_folders(folder_);
+    const io::DType type = network.sequence ? io::DType::i64 : io::DType::f32;
+    io::Hdf5ShardWriter writer(
+        folder_ / kFile,
+        {{"/x", type, network.input},
+         {"/y", io::DType::i64, network.sequence ? network.input : io::Shape{}}},
+        rows);
+    std::uint64_t draw = 0;
+    const auto classes = static_cast<std::uint64_t>(network.classes);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const auto count = static_cast<std::size_t>(io::element_count(network.input));
+      std::vector<float> x(count);
+      for (float& value : x) value = static_cast<float>(io::mix(1, ++draw) >> 40) / 8388608.0f - 1;
+      std::vector<std::int64_t> tokens(count), wanted(network.sequence ? count : 1);
+      for (auto& token : tokens) token = static_cast<std::int64_t>(io::mix(2, ++draw) % classes);
+      for (auto& label : wanted) label = static_cast<std::int64_t>(io::mix(3, ++draw) % classes);
+      writer.append(
+          {network.sequence ? std::as_bytes(std::span(tokens)) : std::as_bytes(std::span(x)),
+           std::as_bytes(std::span(wanted))});
+    }
+    writer.close();
+  }
+  ~SyntheticData() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  SyntheticData(const SyntheticData&) = delete;
+  SyntheticData& operator=(const SyntheticData&) = delete;
+
+  static constexpr const char* kFile = "synthetic.h5";
+
+ private:
+  fs::path folder_;
+};
+
+engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& network,
+                            const fs::path& file, std::int64_t micro_batches) {
+  engine::RunConfig config;
+  config.data.train = {file.string()};
+  const io::DType type = network.sequence ? io::DType::i64 : io::DType::f32;
+  config.data.fields = {
+      {.name = "x", .role = io::FieldRole::input, .path = "/x", .files = {}, .dtype = type},
+      {.name = "y",
+       .role = io::FieldRole::target,
+       .path = "/y",
+       .files = {},
+       .dtype = io::DType::i64,
+       .classes = network.classes}};
+  config.model.kind = network.kind;
+  config.model.options = network.options;
+  config.model.options["classes"] = std::to_string(network.classes);
+  const std::int64_t batch =
+      arguments.micro_batch > 0 ? arguments.micro_batch : network.micro_batch;
+  config.train.length = {static_cast<double>(arguments.warm_up + arguments.steps),
+                         engine::Span::Unit::steps};
+  config.train.global_batch = batch * micro_batches;
+  config.train.micro_batch = batch;
+  config.train.precision =
+      arguments.precision == "bfloat16" ? engine::Precision::bfloat16 : engine::Precision::float32;
+  config.train.order =
+      arguments.order == "fast" ? engine::SumOrder::fast : engine::SumOrder::canonical;
+  config.optimizer.kind =
+      arguments.optimizer == "adamw" ? engine::OptimizerKind::adamw : engine::OptimizerKind::sgd;
+  config.optimizer.lr = 1e-3;
+  config.optimizer.momentum = 0.9;
+  config.optimizer.weight_decay = 0.01;
+  return config;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+}  // namespace
+
+std::vector<std::string> bench_models() {
+  std::vector<std::string> names;
+  for (const Network& network : networks()) names.emplace_back(network.name);
+  return names;
+}
+
+int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) {
+  const Network& network =
+      *std::find_if(networks().begin(), networks().end(),
+                    [&](const Network& each) { return arguments.model == each.name; });
+  engine::Place place;
+  engine::run_collectively(comm, "looking at the host",
+                           [&] { place = find_place(comm, arguments.workers, 1); });
+  const std::string hosts = describe_hosts(comm);
+  const std::int64_t micro_batches = std::int64_t{comm.size()} * place.workers;
+  const std::int64_t batch =
+      arguments.micro_batch > 0 ? arguments.micro_batch : network.micro_batch;
+  // The same path on all hosts, written once on each.
+  const fs::path folder = engine::broadcast_text(
+      comm, (fs::temp_directory_path() / fmt::format("hadal-bench-{}", ::getpid())).string());
+  const std::vector<std::string> names = engine::all_gather_text(comm, comm.host());
+  const bool writes =
+      std::find(names.begin(), names.end(), comm.host()) - names.begin() == comm.rank();
+  std::optional<SyntheticData> data;
+  engine::run_collectively(comm, "writing synthetic data", [&] {
+    if (writes) data.emplace(folder, network, batch * micro_batches);
+  });
+  const engine::RunConfig config =
+      config_of(arguments, network, folder / SyntheticData::kFile, micro_batches);
+  const io::DataIndex index = engine::open_dataset(comm, config.data, engine::Split::train);
+  engine::TrainingPlan plan;
+  engine::run_collectively(comm, "checking the config",
+                           [&] { plan = engine::check_plan(config, index, comm.size()); });
+  engine::Session session(config, place, comm, index, engine::Session::Purpose::train);
+  engine::Trainer trainer(config, plan, comm, session, index);
+  std::vector<double> seconds, compute, reduce, update;
+  float loss = 0;
+  for (int step = 0; step < arguments.warm_up + arguments.steps; ++step) {
+    const engine::StepReport report = trainer.step({});
+    loss = report.loss;
+    if (step < arguments.warm_up) continue;
+    seconds.push_back(report.seconds);
+    compute.push_back(report.compute_seconds);
+    reduce.push_back(report.reduce_seconds);
+    update.push_back(report.update_seconds);
+  }
+  comm.barrier();  // nobody reads any more
+  if (comm.rank() != 0) return 0;
+  const auto samples = static_cast<double>(config.train.global_batch);
+  std::vector<double> speeds, deviations;
+  double mean = 0, squares = 0;
+  for (const double each : seconds) speeds.push_back(samples / each);
+  for (const double speed : speeds) mean += speed / static_cast<double>(speeds.size());
+  for (const double speed : speeds) squares += (speed - mean) * (speed - mean);
+  const double middle = median(speeds);
+  for (const double speed : speeds) deviations.push_back(std::abs(speed - middle));
+  const auto count = static_cast<double>(speeds.size());
+  // As tf_cnn_benchmarks has them: the standard error of the mean, and the deviation of a normal
+  // distribution with this median of absolute deviations.
+  const double uncertainty = std::sqrt(squares / count / count);
+  const double jitter = 1.4826 * median(deviations);
+  if (arguments.json) {
+    const ordered_json document = {{"model", network.name},
+                                   {"ranks", comm.size()},
+                                   {"workers", place.workers},
+                                   {"micro_batch", batch},
+                                   {"optimizer", arguments.optimizer},
+                                   {"precision", arguments.precision},
+                                   {"order", arguments.order},
+                                   {"samples_per_second", mean},
+                                   {"uncertainty", uncertainty},
+                                   {"jitter", jitter},
+                                   {"step_seconds", seconds},
+                                   {"compute_seconds", compute},
+                                   {"reduce_seconds", reduce},
+                                   {"update_seconds", update},
+                                   {"loss", loss}};
+    fmt::print("{}\n", document.dump());
+    return 0;
+  }
+  fmt::print("{}, {} worker{} each: {} micro-batches of {}, {} parameters, {}, {}, {}\n", hosts,
+             place.workers, place.workers == 1 ? "" : "s", micro_batches, batch,
+             session.state().weights.layout.parameter_count(), arguments.precision,
+             arguments.optimizer, arguments.order);
+  fmt::print("samples/sec: {:.1f} +/- {:.1f} (jitter = {:.1f})\n", mean, uncertainty, jitter);
+  const double whole = median(seconds);
+  fmt::print("step {:.2f} ms: compute {:.1f} %, exposed reduction {:.1f} %, update {:.1f} %\n",
+             1e3 * whole, 100 * median(compute) / whole, 100 * median(reduce) / whole,
+             100 * median(update) / whole);
+  return 0;
+}
+
+}  // namespace hadal::launch
