@@ -47,7 +47,7 @@ jit::Module load(const std::filesystem::path& path) {
 
 // Where a module holds one of its tensors: in the slot of an object, or in a list (recurrent layers
 // keep their weights in both).
-struct Place {
+struct SlotPlace {
   c10::intrusive_ptr<c10::ivalue::Object> owner;
   std::optional<c10::List<at::Tensor>> list;
   std::size_t position = 0;
@@ -65,7 +65,7 @@ struct Place {
 using Numbers = std::map<const at::TensorImpl*, std::size_t>;
 
 void find_places(const c10::intrusive_ptr<c10::ivalue::Object>& object, const Numbers& numbers,
-                 std::vector<Place>& found) {
+                 std::vector<SlotPlace>& found) {
   const auto number = [&](const at::Tensor& tensor) {
     return numbers.find(tensor.unsafeGetTensorImpl());
   };
@@ -139,7 +139,7 @@ class ScriptModel : public Model {
       throw bad(fmt::format("{} failed: {}", name_, last_line(error.what())));
     }
     const at::NoGradGuard no_grad;
-    for (const Place& place : copy->places) {
+    for (const SlotPlace& place : copy->places) {
       if (place.tensor < parameters_.size() || place.list) continue;
       // Assigned anew instead of changed in place.
       const at::Tensor now = place.owner->getSlot(place.position).toTensor();
@@ -177,7 +177,7 @@ class ScriptModel : public Model {
   // One for every forward pass that runs at the same time: the tensors in its slots are a worker's.
   struct Copy {
     jit::Module module;
-    std::vector<Place> places;  // of parameters, then of buffers; a tied one has several
+    std::vector<SlotPlace> places;  // of parameters, then of buffers; a tied one has several
   };
 
   void collect_parameters() {
@@ -292,7 +292,7 @@ class ScriptModel : public Model {
 
   void bind(Copy& copy, ForwardContext& context) const {
     copy.module.train(context.training);
-    for (const Place& place : copy.places) {
+    for (const SlotPlace& place : copy.places) {
       if (place.tensor >= parameters_.size()) {
         place.set(context.buffers[place.tensor - parameters_.size()]);
         continue;

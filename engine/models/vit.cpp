@@ -70,9 +70,9 @@ class SelfAttention {
   std::optional<Linear> out_;
 };
 
-class Block {
+class EncoderBlock {
  public:
-  Block(Lists lists, const std::string& name, const Sizes& sizes)
+  EncoderBlock(Lists lists, const std::string& name, const Sizes& sizes)
       : dropout_(sizes.dropout),
         norm1_(lists, name + ".ln_1", sizes.width, kEps),
         attention_(lists, name + ".self_attention", sizes),
@@ -127,13 +127,13 @@ class Vit : public Model {
     x = x.reshape({count, sizes_.width, -1}).permute({0, 2, 1});
     x = at::cat({parameters[2].expand({count, -1, -1}), x}, 1) + parameters[3];
     x = dropout(x, sizes_.dropout, context);
-    for (const Block& block : blocks_) x = block(x, context);
+    for (const EncoderBlock& block : blocks_) x = block(x, context);
     return {(*head_)((*norm_)(x, context).select(1, 0), context)};
   }
 
  private:
   Sizes sizes_;
-  std::vector<Block> blocks_;
+  std::vector<EncoderBlock> blocks_;
   std::optional<LayerNorm> norm_;
   std::optional<Linear> head_;
 };
