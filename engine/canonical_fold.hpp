@@ -27,6 +27,7 @@ class Leaves {
   std::int64_t count() const { return static_cast<std::int64_t>(before_.size()) - 1; }
   std::int64_t padded() const { return kernels::padded_leaves(count()); }
   std::int64_t present() const { return before_.back(); }
+  std::int64_t present(std::int64_t begin, std::int64_t end) const { return at(end) - at(begin); }
   bool any(kernels::TreeNode node) const { return any(node.begin(), node.end()); }
   bool any(std::int64_t begin, std::int64_t end) const {
     return begin < count() && at(std::min(end, count())) > at(begin);

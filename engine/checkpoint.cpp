@@ -175,6 +175,7 @@ bool load_fork(Communicator& comm, const fs::path& folder, const json& run, cons
   } else {
     run_collectively(comm, "reading a checkpoint",
                      [&] { read_model(folder / "model.safetensors", {}, model, state.weights); });
+    state.optimizer.start_average(state.weights.parameters);
   }
   // Its schedule, order and best start anew; AdamW's bias correction follows its states.
   state.progress = {.updates = same ? state.progress.updates : 0};

@@ -1,7 +1,8 @@
 #include "engine/gradient_pool.hpp"
 
 #include <algorithm>
-#include <bit>
+
+#include "io/error.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -34,9 +35,12 @@ std::span<float> GradientBuffer::span() const {
   return {pool_->values(pool_->host_.rank(), slot_), static_cast<std::size_t>(pool_->elements_)};
 }
 
-int GradientPool::buffers_for(std::int64_t share, int workers) {
-  const auto levels = std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(share, 1)));
-  const std::int64_t wanted = std::min<std::int64_t>(share, workers + levels);
+int GradientPool::buffers_for(Share share, int workers) {
+  std::size_t waiting = 0;
+  for (std::int64_t end = share.begin; end < share.end; ++end) {
+    waiting = std::max(waiting, kernels::covering_nodes(share.begin, end).size());
+  }
+  const std::int64_t wanted = std::min(share.count(), workers + static_cast<std::int64_t>(waiting));
   return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, Table::kMost));
 }
 
@@ -50,9 +54,40 @@ GradientPool::GradientPool(HostMemory& host, std::int64_t elements, int buffers)
   for (int slot = buffers; slot-- > 0;) free_.push_back(slot);
 }
 
-GradientBuffer GradientPool::take() {
+void GradientPool::begin_step() {
+  const std::lock_guard lock(mutex_);
+  next_turn_ = 0;
+  abandoned_ = false;
+}
+
+GradientBuffer GradientPool::take(std::int64_t turn) {
   std::unique_lock lock(mutex_);
-  freed_.wait(lock, [this] { return !free_.empty(); });
+  freed_.wait(lock, [&] { return abandoned_ || (turn == next_turn_ && !free_.empty()); });
+  if (abandoned_) throw io::Error(io::ErrorKind::bug, "another micro-batch of the step has failed");
+  ++next_turn_;
+  const int slot = free_.back();
+  free_.pop_back();
+  lock.unlock();
+  freed_.notify_all();
+  return {*this, slot};
+}
+
+std::int64_t GradientPool::taken() {
+  const std::lock_guard lock(mutex_);
+  return next_turn_;
+}
+
+void GradientPool::abandon_step() {
+  {
+    const std::lock_guard lock(mutex_);
+    abandoned_ = true;
+  }
+  freed_.notify_all();
+}
+
+GradientBuffer GradientPool::take_idle() {
+  const std::lock_guard lock(mutex_);
+  if (free_.empty()) throw io::Error(io::ErrorKind::bug, "all gradient buffers are in use");
   const int slot = free_.back();
   free_.pop_back();
   return {*this, slot};
@@ -63,7 +98,7 @@ void GradientPool::give_back(int slot) {
     const std::lock_guard lock(mutex_);
     free_.push_back(slot);
   }
-  freed_.notify_one();
+  freed_.notify_all();
 }
 
 void GradientPool::publish(const GradientNodes& nodes) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/comm/host_memory.hpp"
+#include "engine/plan.hpp"
 #include "kernels/canonical_sum.hpp"
 
 namespace hadal::engine {
@@ -50,15 +51,25 @@ struct GradientSource {
 class GradientPool {
  public:
   // Buffers that `workers` need for a share of micro-batches: one each, and one for every node that
-  // can wait for its sibling while they are handed out in order.
-  static int buffers_for(std::int64_t share, int workers);
+  // can wait for its sibling. With the buffers of fewer workers they wait for each other, but as
+  // they take buffers in the order of their micro-batches, never for ever.
+  static int buffers_for(Share share, int workers);
   // Bytes of a rank's part of the host's memory.
   static std::size_t bytes(std::int64_t elements, int buffers);
 
   GradientPool(HostMemory& host, std::int64_t elements, int buffers);
 
-  // A buffer with unspecified content; waits where all are in use. Any thread.
-  GradientBuffer take();
+  // Before a step's first take().
+  void begin_step();
+  // A buffer with unspecified content, for the step's micro-batch number `turn` that takes one;
+  // waits for its turn and where all are in use. Any thread.
+  GradientBuffer take(std::int64_t turn);
+  // How many of the step's micro-batches have had their turn.
+  std::int64_t taken();
+  // A micro-batch has failed: its sum will not be finished, so whoever waits gets an error.
+  void abandon_step();
+  // A buffer when no micro-batch is at work any more.
+  GradientBuffer take_idle();
 
   // Tells the ranks of the host which nodes this rank has. They may read after the next barrier,
   // until the one after that.
@@ -79,6 +90,8 @@ class GradientPool {
   std::mutex mutex_;
   std::condition_variable freed_;
   std::vector<int> free_;
+  std::int64_t next_turn_ = 0;
+  bool abandoned_ = false;
 };
 
 }  // namespace hadal::engine

@@ -5,6 +5,7 @@
 
 #include "engine/glob.hpp"
 #include "kernels/adamw.hpp"
+#include "kernels/average.hpp"
 #include "kernels/canonical_sum.hpp"
 #include "kernels/lamb.hpp"
 #include "kernels/norm.hpp"
@@ -54,6 +55,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout,
   } else if (options.momentum != 0) {
     state_names_ = {"momentum_buffer"};
   }
+  if (options.average) state_names_.emplace_back("average");
   std::size_t owned_blocks = 0;
   std::int64_t owned = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
@@ -153,14 +155,29 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
                        float grad_scale) {
   const Run& run = runs_[static_cast<std::size_t>(number)];
   if (!trains(run.entry, update)) return;
+  lr *= settings_[run.entry].lr_scale;
+  // Whatever comes after the update finds the parameters in the core's cache.
+  const std::int64_t piece = has_average() ? kernels::kNormBlock : run.count;
+  for (std::int64_t at = 0; at < run.count; at += piece) {
+    const auto begin = static_cast<std::size_t>(run.begin + at);
+    const std::int64_t length = std::min(piece, run.count - at);
+    const auto count = static_cast<std::size_t>(length);
+    const std::span<float> param = parameters.subspan(begin, count);
+    update_piece(run, run.state + at, param, gradient.subspan(begin, count), lr, update,
+                 grad_scale);
+    if (!has_average()) continue;
+    kernels::move_average(states_.back().subspan(run.state + at, run.state + at + length), param,
+                          static_cast<float>(1 - *options_.average));
+  }
+}
+
+// `at`: of the first element in the owned state.
+void Optimizer::update_piece(const Run& run, std::int64_t at, std::span<float> param,
+                             std::span<const float> grad, double lr, std::int64_t update,
+                             float grad_scale) {
   const Setting& setting = settings_[run.entry];
-  lr *= setting.lr_scale;
-  const auto begin = static_cast<std::size_t>(run.begin);
-  const auto count = static_cast<std::size_t>(run.count);
-  const std::span<float> param = parameters.subspan(begin, count);
-  const std::span<const float> grad = gradient.subspan(begin, count);
   const auto state = [&](std::size_t s) {
-    return states_[s].subspan(run.state, run.state + run.count);
+    return states_[s].subspan(at, at + static_cast<std::int64_t>(param.size()));
   };
   if (options_.kind == OptimizerKind::adamw) {
     const kernels::AdamwStep step =
@@ -177,12 +194,12 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
   if (options_.kind == OptimizerKind::lamb) {
     const kernels::LambStep step = lamb_step_of(run, lr, update, grad_scale);
     std::array<float, kernels::kNormBlock> memory;
-    for (std::size_t at = 0; at < count; at += memory.size()) {
-      const std::size_t length = std::min(memory.size(), count - at);
+    for (std::size_t i = 0; i < param.size(); i += memory.size()) {
+      const std::size_t length = std::min(memory.size(), param.size() - i);
       const std::span<float> change = std::span(memory).first(length);
-      kernels::lamb_update(change, param.subspan(at, length), state(0).subspan(at, length),
-                           state(1).subspan(at, length), step);
-      kernels::add_scaled(param.subspan(at, length), -static_cast<float>(lr) * ratio, change);
+      kernels::lamb_update(change, param.subspan(i, length), state(0).subspan(i, length),
+                           state(1).subspan(i, length), step);
+      kernels::add_scaled(param.subspan(i, length), -static_cast<float>(lr) * ratio, change);
     }
     return;
   }
@@ -192,7 +209,26 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
                               .weight_decay = static_cast<float>(setting.weight_decay) * ratio,
                               .grad_scale = grad_scale * ratio,
                               .nesterov = options_.nesterov};
-  kernels::sgd(param, grad, states_.empty() ? std::span<float>() : state(0), step);
+  kernels::sgd(param, grad, options_.momentum == 0 ? std::span<float>() : state(0), step);
+}
+
+void Optimizer::start_average(std::span<const float> parameters) {
+  if (!has_average()) return;
+  for (const Run& run : runs_) {
+    const std::span<const float> from = parameters.subspan(static_cast<std::size_t>(run.begin),
+                                                           static_cast<std::size_t>(run.count));
+    std::copy(from.begin(), from.end(),
+              states_.back().subspan(run.state, run.state + run.count).begin());
+  }
+}
+
+void Optimizer::swap_average(std::span<float> parameters) {
+  for (const Run& run : runs_) {
+    const std::span<float> values = parameters.subspan(static_cast<std::size_t>(run.begin),
+                                                       static_cast<std::size_t>(run.count));
+    std::swap_ranges(values.begin(), values.end(),
+                     states_.back().subspan(run.state, run.state + run.count).begin());
+  }
 }
 
 }  // namespace hadal::engine

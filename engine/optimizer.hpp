@@ -25,11 +25,18 @@ class Optimizer {
   Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank, int ranks,
             std::span<const std::uint8_t> reached = {});
 
-  // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none.
+  // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none;
+  // and "average" where a moving average of the parameters is kept.
   const std::vector<std::string>& state_names() const { return state_names_; }
 
   // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
   std::span<float> state(std::size_t number, std::size_t bucket);
+
+  bool has_average() const { return options_.average.has_value(); }
+  // The average begins with these parameters.
+  void start_average(std::span<const float> parameters);
+  // Exchanges the owned slices with the average of them.
+  void swap_average(std::span<float> parameters);
 
   // True where update `update` (from 1) changes arena entry `entry`.
   bool trains(std::size_t entry, std::int64_t update) const {
@@ -77,6 +84,8 @@ class Optimizer {
     std::size_t owned_block = 0;  // number of its first block among the owned ones
   };
 
+  void update_piece(const Run& run, std::int64_t at, std::span<float> param,
+                    std::span<const float> grad, double lr, std::int64_t update, float grad_scale);
   kernels::LambStep lamb_step_of(const Run& run, double lr, std::int64_t update,
                                  float grad_scale) const;
   static Setting setting_of(const OptimizerOptions& options, const ArenaEntry& entry);

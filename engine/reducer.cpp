@@ -86,7 +86,7 @@ GradientBuffer Reducer::reduce(GradientNodes nodes, const Leaves& leaves) {
   const std::vector<GradientSource> own = pool_.published();
   GradientBuffer result;
   if (nodes.empty()) {
-    result = pool_.take();
+    result = pool_.take_idle();
   } else {
     result = std::move(nodes.begin()->second);
   }
@@ -109,7 +109,7 @@ GradientBuffer Reducer::reduce(GradientNodes nodes, const Leaves& leaves) {
 GradientBuffer Reducer::reduce_fast(GradientNodes nodes) {
   GradientBuffer result;
   if (nodes.empty()) {
-    result = pool_.take();
+    result = pool_.take_idle();
     std::fill(result.span().begin(), result.span().end(), 0.0f);
   } else {
     result = std::move(nodes.begin()->second);

@@ -95,6 +95,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   const fs::path model_path = config.run.dir / "model" / "model.safetensors";
   const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
   TrainOutcome outcome{.model = model_path, .checkpoint = {}};
+  state.optimizer.start_average(state.weights.parameters);
   outcome.checkpoint = resume(config, place, comm, session, identity, store);
 
   WorkerPool& pool = session.pool();
@@ -140,10 +141,12 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
         evaluator && (last || (plan.evaluate_every_steps > 0 &&
                                state.progress.step % plan.evaluate_every_steps == 0));
     if (evaluates) {
+      trainer.swap_average();
       const EvaluationResult result = evaluator->run();
       const bool best =
           take_evaluation(config.objective, session.objective(), result, state.progress);
       if (best) write_model();
+      trainer.swap_average();
       observer.on_evaluation(result, state.progress.step, best);
       outcome.early = out_of_patience();
     }
@@ -159,6 +162,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   // removed.
   if (outcome.stopped == StopReason::none &&
       (!state.progress.best_value || !fs::exists(model_path))) {
+    trainer.swap_average();
     write_model();
   }
   if (state.progress.best_value) {

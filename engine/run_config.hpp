@@ -142,6 +142,7 @@ struct OptimizerOptions {
   double weight_decay = 0;
   // Globs over parameter names; unset: every parameter with fewer than two axes (norms and biases).
   std::optional<std::vector<std::string>> no_decay;
+  std::optional<double> average;  // decay of the moving average of the parameters (train.ema)
   std::vector<GroupOptions> groups;
 };
 

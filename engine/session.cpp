@@ -107,18 +107,17 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
     host_ = std::make_unique<HostMemory>(comm, layouts.bytes(), 0);
     return;
   }
-  std::int64_t widest = 0;
+  int buffers = 1, least = 1;
   for (const Share& share :
        shares(config.train.global_batch / config.train.micro_batch, comm.size())) {
-    widest = std::max(widest, share.count());
+    buffers = std::max(buffers, GradientPool::buffers_for(share, place.workers));
+    least = std::max(least, GradientPool::buffers_for(share, 1));
   }
-  int buffers = GradientPool::buffers_for(widest, place.workers);
   if (place.memory_bytes > 0 && layouts.trained.size() > 0) {
     // Shared memory is taken at once, before it is known how many workers it can hold.
     const std::int64_t each = layouts.trained.size() * std::int64_t{sizeof(float)};
-    const int least = GradientPool::buffers_for(widest, 1);
-    buffers = static_cast<int>(
-        std::clamp<std::int64_t>(place.memory_bytes / 2 / each, least, std::max(least, buffers)));
+    buffers =
+        static_cast<int>(std::clamp<std::int64_t>(place.memory_bytes / 2 / each, least, buffers));
   }
   host_ = std::make_unique<HostMemory>(comm, layouts.bytes(),
                                        GradientPool::bytes(layouts.trained.size(), buffers));

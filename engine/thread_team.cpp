@@ -70,11 +70,6 @@ void ThreadTeam::work(int thread) {
   }
 }
 
-bool ThreadTeam::has_more() {
-  const std::lock_guard lock(mutex_);
-  return next_ < end_;
-}
-
 void ThreadTeam::run(std::int64_t begin, std::int64_t end, const Body& body) {
   if (begin == end) return;
   std::unique_lock lock(mutex_);

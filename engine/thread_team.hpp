@@ -33,9 +33,6 @@ class ThreadTeam {
   // rethrown.
   void run(std::int64_t begin, std::int64_t end, const Body& body);
 
-  // Whether items of the present range still wait for a thread. For its body to call.
-  bool has_more();
-
   int size() const { return static_cast<int>(threads_.size()); }
 
  private:

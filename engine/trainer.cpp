@@ -168,6 +168,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
 void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
                       std::vector<float>& losses, const Leaves& leaves,
                       const std::vector<double>& step_weights) {
+  gradients_.begin_step();
   pool_.run(0, static_cast<std::int64_t>(batches_.size()), [&](Worker& worker, std::int64_t i) {
     const io::Batch& batch = batches_[static_cast<std::size_t>(i)];
     const std::int64_t m = share_.begin + i;
@@ -177,13 +178,21 @@ void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<Bu
       factors.push_back(
           batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
     }
-    GradientBuffer gradient = gradients_.take();
-    MicroBatchResult result =
-        worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
-                     gradient.span());
+    GradientBuffer gradient = gradients_.take(leaves.present(share_.begin, m));
+    MicroBatchResult result;
+    try {
+      result =
+          worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
+                       gradient.span());
+    } catch (...) {
+      gradients_.abandon_step();
+      throw;
+    }
     losses[static_cast<std::size_t>(i)] = result.loss;
-    // What nobody computes meanwhile is added up by all workers at once, in the reduction.
-    gradients.arrive(m, std::move(gradient), pool_.team().has_more());
+    // While others wait for a buffer, sums give one back. Later all workers at once add up what is
+    // left, in the reduction.
+    const bool adds = gradients_.taken() < leaves.present(share_.begin, share_.end);
+    gradients.arrive(m, std::move(gradient), adds);
     buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
   });
 }
@@ -240,6 +249,12 @@ void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
   pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
     optimizer.update(run, parameters, gradient.span(), lr, number, scale);
   });
+  reducer_.gather(state_.weights.parameters);
+}
+
+void Trainer::swap_average() {
+  if (!state_.optimizer.has_average()) return;
+  state_.optimizer.swap_average(state_.weights.parameters);
   reducer_.gather(state_.weights.parameters);
 }
 

@@ -62,6 +62,10 @@ class Trainer {
   // the same: data errors of any rank, a numeric error that names micro-batch and samples.
   StepReport step(const Wishes& mine);
 
+  // Collective. Exchanges the parameters with their moving average, where there is one: before an
+  // evaluation or the writing of the model, and again after it.
+  void swap_average();
+
  private:
   struct Control;
 

@@ -116,7 +116,7 @@ class ReduceBench {
   engine::GradientNodes fill() {
     const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
     std::vector<engine::GradientBuffer> buffers;
-    for (std::int64_t m = mine.begin; m < mine.end; ++m) buffers.push_back(pool_.take());
+    for (std::int64_t m = mine.begin; m < mine.end; ++m) buffers.push_back(pool_.take_idle());
     team_.run(0, mine.count(), [&](int, std::int64_t i) {
       const std::span<float> values = buffers[static_cast<std::size_t>(i)].span();
       for (std::size_t k = 0; k < values.size(); ++k) {

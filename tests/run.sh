@@ -8,15 +8,20 @@ source launch/setup.sh
 source launch/digits.sh
 
 hadal_setup catch2 clang-format procps
-# The peers: PyTorch itself, torchvision, safetensors and h5py.
+# The peers: PyTorch itself, torchvision, safetensors and h5py. Brought while the compiler works.
 make_venv
-if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, pytest, importlib.util
+bring_peers() {
+  if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, pytest, importlib.util
 assert importlib.util.find_spec("facenet_pytorch")' 2>/dev/null; then
-  say "bringing PyTorch and its peers into .deps/venv"
-  "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py numpy pytest
-  # Published weights to load; its own dependencies are not needed for that.
-  "$VENV/bin/python" -m pip install -q --no-deps facenet-pytorch==2.6.0
-fi
+    say "bringing PyTorch and its peers into .deps/venv"
+    "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py numpy pytest
+    # Published weights to load; its own dependencies are not needed for that.
+    "$VENV/bin/python" -m pip install -q --no-deps facenet-pytorch==2.6.0
+  fi
+}
+bring_peers &
+peers=$!
+trap 'kill "$peers" 2>/dev/null || true' EXIT
 
 say "formatting"
 git ls-files '*.hpp' '*.cpp' '*.h' | xargs clang-format --dry-run --Werror
@@ -24,6 +29,7 @@ git ls-files '*.hpp' '*.cpp' '*.h' | xargs clang-format --dry-run --Werror
 say "building"
 cmake --preset dev >/dev/null
 cmake --build --preset dev
+wait "$peers"
 make_digits "$ROOT/build/dev/bin/hadal"
 
 say "unit tests under sanitizers"

@@ -29,6 +29,9 @@ void add_train(Table& table) {
   table.set("train.clip_norm", positive(), nullptr, Bound::identity,
             "Largest norm of the gradient.",
             [](RunConfig& c, const json& v) { c.train.clip_norm = v.get<double>(); });
+  table.set("train.ema", number(0, 1), nullptr, Bound::identity,
+            "Decay of a moving average of the parameters: evaluated, and the model in the end.",
+            [](RunConfig& c, const json& v) { c.optimizer.average = v.get<double>(); });
   table.set("train.on_nonfinite", choice({"stop", "skip"}), "stop", Bound::identity,
             "Stop at a step whose loss or gradient is not finite, or leave the step out.",
             [](RunConfig& c, const json& v) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/adamw.hpp"
+#include "kernels/average.hpp"
 #include "kernels/flush_to_zero.hpp"
 #include "kernels/lamb.hpp"
 #include "kernels/sgd.hpp"
@@ -92,6 +93,17 @@ TEST_CASE("adamw equals its definition on every instruction set") {
       REQUIRE(now.first[i] == m);
       REQUIRE(now.second[i] == v);
       REQUIRE(now.param[i] == before.param[i] * step.decay + (-step.step_size * m) / denominator);
+    }
+  });
+}
+
+TEST_CASE("a moving average equals its definition on every instruction set") {
+  on_every_target([&] {
+    Arrays now(333);
+    const Arrays before = now;
+    kernels::move_average(now.first, now.param, 0.01f);
+    for (std::size_t i = 0; i < before.first.size(); ++i) {
+      REQUIRE(now.first[i] == std::fma(before.param[i] - before.first[i], 0.01f, before.first[i]));
     }
   });
 }

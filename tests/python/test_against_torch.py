@@ -193,6 +193,31 @@ def test_adamw_gives_the_bits_of_torchs_fused_one(run, name):
     run.assert_same_state(module)
 
 
+def test_the_model_is_the_moving_average(run):
+    module = mlp()
+    x, y = images(80, 8)
+    run.data(x, y)
+    run.start_from(module)
+    text = config(MODELS["mlp"][2], 20, 16, 16, SGD).replace("[train]\n", "[train]\nema = 0.9\n")
+    metrics = run.train(text)
+    average = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    average.update_parameters(module)  # the first one copies
+    peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+    order = run.order(20)
+    for step in range(20):
+        ids = order[step, 0]
+        peer.zero_grad()
+        loss = functional.cross_entropy(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
+        loss.backward()
+        peer.step()
+        average.update_parameters(module)
+        # The average changes nothing in training.
+        assert float32(metrics[step]["loss"]) == loss.item(), f"step {step + 1}"
+    state = run.model()
+    for key, value in average.module.state_dict().items():
+        torch.testing.assert_close(state[key], value, rtol=1e-6, atol=1e-8)
+
+
 LOSSES = {
     "mse": (functional.mse_loss, ""),
     "mae": (functional.l1_loss, ""),

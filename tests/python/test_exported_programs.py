@@ -260,7 +260,7 @@ def test_sgd_gives_eager_pytorchs_bits(run, case):
 
 
 def test_ranks_change_no_bit(run, case):
-    case.prepare(run, SGD, steps=1, micro_batches=4)
+    case.prepare(run, SGD, steps=1, micro_batches=3)
     hashes = set()
     for ranks in (1, 2, 3):
         run.hadal("train", "--set", f"run.dir=ranks-{ranks}", ranks=ranks)

@@ -1,0 +1,128 @@
+#include "tests/engine/reduction_check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "engine/reducer.hpp"
+#include "io/sample_order.hpp"
+
+namespace hadal::tests {
+namespace {
+
+void require(bool good, const char* what) {
+  if (!good) throw std::runtime_error(what);
+}
+
+// Of either sign and of many magnitudes, so that another order of additions shows.
+float value(std::int64_t leaf, std::size_t element) {
+  const std::uint64_t random = io::mix(1, static_cast<std::uint64_t>(leaf), element);
+  return std::ldexp(static_cast<float>(random >> 40) / 16777216.0f - 0.5f,
+                    static_cast<int>(random % 20));
+}
+
+// Between parameters there is padding, which backward never touches.
+void fill(const engine::ArenaLayout& layout, std::int64_t leaf, std::span<float> gradient) {
+  for (const engine::ArenaEntry& entry : layout.entries()) {
+    for (std::int64_t k = entry.offset; k < entry.offset + entry.count; ++k) {
+      const auto at = static_cast<std::size_t>(k);
+      gradient[at] = value(leaf, at);
+    }
+  }
+}
+
+std::vector<float> sum_alone(const engine::ArenaLayout& layout, const engine::Leaves& leaves) {
+  using Values = std::vector<float>;
+  engine::CanonicalFold<Values> fold(leaves, {0, leaves.count()}, [](Values a, Values b) {
+    for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+    return a;
+  });
+  for (std::int64_t m = 0; m < leaves.count(); ++m) {
+    if (!leaves.any(m, m + 1)) continue;
+    Values gradient(static_cast<std::size_t>(layout.size()));
+    fill(layout, m, gradient);
+    fold.arrive(m, std::move(gradient));
+  }
+  return fold.take().begin()->second;
+}
+
+class Reduction {
+ public:
+  Reduction(engine::Communicator& comm, const std::vector<bool>& present)
+      : comm_(comm),
+        leaves_(present),
+        buffers_(static_cast<int>(present.size())),
+        host_(comm, static_cast<std::size_t>(layout_.size()) * sizeof(float),
+              engine::GradientPool::bytes(layout_.size(), buffers_)),
+        shares_(engine::shares_of(std::ssize(present), host_)),
+        pool_(host_, layout_.size(), buffers_),
+        team_(1),
+        reducer_(comm, host_, layout_, pool_, shares_, team_),
+        expected_(sum_alone(layout_, leaves_)) {
+    for (int thread = 0; thread <= comm.rank() % 2; ++thread) team_.add();
+  }
+
+  // Every micro-batch whose number `alone` divides is left unadded until the reduction.
+  void check(std::int64_t alone) {
+    const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
+    engine::CanonicalFold<engine::GradientBuffer> fold(
+        leaves_, mine, [](engine::GradientBuffer a, engine::GradientBuffer b) {
+          kernels::add_into(a.span(), b.span());
+          return a;
+        });
+    pool_.begin_step();
+    for (std::int64_t m = mine.begin; m < mine.end; ++m) {
+      if (!leaves_.any(m, m + 1)) continue;
+      engine::GradientBuffer gradient = pool_.take(leaves_.present(mine.begin, m));
+      fill(layout_, m, gradient.span());
+      fold.arrive(m, std::move(gradient), m % alone != 0);
+    }
+    const engine::GradientBuffer sum = reducer_.reduce(fold.take(), leaves_);
+    const std::span<float> arena(reinterpret_cast<float*>(host_.common().data()), expected_.size());
+    std::size_t square = 0;
+    for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+      const engine::ArenaSlice slice = layout_.slice(b, comm_.rank(), comm_.size());
+      for (std::size_t k = slice.first_block; k < slice.last_block; ++k, ++square) {
+        const engine::ArenaBlock& block = layout_.blocks()[k];
+        double squares = 0;
+        for (std::int64_t i = block.offset; i < block.offset + block.count; ++i) {
+          const float x = sum.span()[static_cast<std::size_t>(i)];
+          arena[static_cast<std::size_t>(i)] = x;
+          squares += static_cast<double>(x) * static_cast<double>(x);
+        }
+        require(std::abs(reducer_.squares()[square] - squares) <= 1e-12 * squares,
+                "a block's sum of squares is wrong");
+      }
+    }
+    reducer_.gather(arena);
+    for (const engine::ArenaBlock& block : layout_.blocks()) {
+      for (std::int64_t i = block.offset; i < block.offset + block.count; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        require(arena[at] == expected_[at], "the sum has other bits");
+      }
+    }
+    comm_.barrier();  // all have compared before anybody writes again
+  }
+
+ private:
+  engine::Communicator& comm_;
+  engine::ArenaLayout layout_{{{"a", {70, 70}}, {"b", {3}}, {"c", {9000}}},
+                              engine::ArenaLayout::Holds::trained};
+  engine::Leaves leaves_;
+  int buffers_;
+  engine::HostMemory host_;
+  std::vector<engine::Share> shares_;
+  engine::GradientPool pool_;
+  engine::ThreadTeam team_;
+  engine::Reducer reducer_;
+  std::vector<float> expected_;
+};
+
+}  // namespace
+
+void check_reduction(engine::Communicator& comm, const std::vector<bool>& present) {
+  Reduction reduction(comm, present);
+  for (const std::int64_t alone : {1000, 3, 1}) reduction.check(alone);
+}
+
+}  // namespace hadal::tests
