@@ -115,8 +115,8 @@ std::string HostMemory::create(std::string& where) {
   if (!file_) return reason_of("memfd_create", errno);
   if (::ftruncate(file_.get(), static_cast<off_t>(bytes_)) != 0)
     return reason_of("ftruncate", errno);
-  if (std::string failure = allocate_own(file_.get()); !failure.empty()) return failure;
   if (std::string failure = map(file_.get()); !failure.empty()) return failure;
+  if (std::string failure = allocate_own(file_.get()); !failure.empty()) return failure;
   const std::uint64_t mark = random_mark();
   reinterpret_cast<Header*>(mapped_)->mark.store(mark);
   where = fmt::format("{} {} {}", ::getpid(), file_.get(), mark);
@@ -135,8 +135,8 @@ std::string HostMemory::open(const std::string& where) {
   if (::lseek(file.get(), 0, SEEK_END) != static_cast<off_t>(bytes_)) {
     return path + " is not what rank 0 of this host made";
   }
-  if (std::string failure = allocate_own(file.get()); !failure.empty()) return failure;
   if (std::string failure = map(file.get()); !failure.empty()) return failure;
+  if (std::string failure = allocate_own(file.get()); !failure.empty()) return failure;
   if (reinterpret_cast<Header*>(mapped_)->mark.load() != mark) {
     return path + " is not what rank 0 of this host made";
   }
@@ -155,6 +155,10 @@ std::string HostMemory::allocate_own(int file) const {
                                                         {kPage + common_ + part_ * mine, part_}};
   for (const auto& [offset, bytes] : pieces) {
     if (bytes == 0) continue;
+#ifdef MADV_POPULATE_WRITE
+    // Through the mapping, so that the huge pages that it asks for are granted where they can be.
+    if (::madvise(mapped_ + offset, bytes, MADV_POPULATE_WRITE) == 0) continue;
+#endif
     const int error =
         ::posix_fallocate(file, static_cast<off_t>(offset), static_cast<off_t>(bytes));
     if (error != 0) {
@@ -169,6 +173,8 @@ std::string HostMemory::map(int file) {
   if (memory == MAP_FAILED) return reason_of("mmap", errno);
   mapped_ = static_cast<std::byte*>(memory);
   data_ = mapped_ + kPage;
+  // Fewer entries in the page tables; where the system has no huge pages it stays as it is.
+  static_cast<void>(::madvise(mapped_, bytes_, MADV_HUGEPAGE));
   return {};
 }
 
@@ -183,7 +189,6 @@ void HostMemory::map_alone() {
   }
   mapped_ = static_cast<std::byte*>(memory);
   data_ = mapped_ + kPage;
-  // Fewer entries in the page tables; where the system has no huge pages it stays as it is.
   static_cast<void>(::madvise(mapped_, bytes_, MADV_HUGEPAGE));
 }
 
