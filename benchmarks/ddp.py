@@ -9,11 +9,12 @@ for STEPS steps; prints medians over all steps, the middle half, and the ratio t
 build/dev and what tests/run.sh brings."""
 
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
+
+from torchrun import Torchrun
 
 ROOT = pathlib.Path(__file__).parent.parent
 HADAL = str(ROOT / "build" / "dev" / "bin" / "hadal")
@@ -39,23 +40,8 @@ def hadal(case, ranks, workers, order):
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-class Ddp:
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             str(ROOT / "benchmarks" / "peers" / "step.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-    def seconds(self, case, flush):
-        model, batch, optimizer, precision = case
-        self.process.stdin.write(f"{model} {batch} {optimizer} {precision} {flush} {STEPS}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
 def main(turns, names):
-    ddp = Ddp()
+    ddp = Torchrun("step.py")
     for name in names:
         case, seconds, exposed = CASES[name], {}, []
         for _ in range(turns):
@@ -68,7 +54,7 @@ def main(turns, names):
                     exposed += [(r + u) / s for r, u, s in zip(
                         found["reduce_seconds"], found["update_seconds"], found["step_seconds"])]
             for flush in ("flush", "plain"):
-                seconds.setdefault(f"DDP, {flush}", []).extend(ddp.seconds(case, flush))
+                seconds.setdefault(f"DDP, {flush}", []).extend(ddp.ask(*case, flush, STEPS))
         base = statistics.median(seconds["hadal, two ranks"])
         print(f"{name}: reduction and update {100 * statistics.median(exposed):.1f} % of the step of two ranks")
         for label, taken in seconds.items():

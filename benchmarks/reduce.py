@@ -7,11 +7,12 @@ the middle half, and the ratios of the medians. All flush denormals to zero and 
 build/dev and what tests/run.sh brings."""
 
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
+
+from torchrun import Torchrun
 
 ROOT = pathlib.Path(__file__).parent.parent
 MPIRUN = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh")]
@@ -28,29 +29,15 @@ def hadal(size, optimizer, ranks, workers):
     return {row["order"]: row["all_seconds"] for row in rows}
 
 
-class Gloo:
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             str(ROOT / "benchmarks" / "peers" / "reduce.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-    def seconds(self, size, optimizer):
-        self.process.stdin.write(f"{size // 4} {optimizer} {ROUNDS}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
 def main(turns):
-    gloo = Gloo()
+    gloo = Torchrun("reduce.py")
     for size, optimizer in ((25 << 20, "none"), (100 << 20, "none"), (100_000_000, "adamw")):
         seconds = {}
         for _ in range(turns):
             for order, taken in hadal(size, optimizer, 2, 1).items():
                 seconds.setdefault("hadal " + order, []).extend(taken)
             seconds.setdefault("one rank, two workers", []).extend(hadal(size, optimizer, 1, 2)["canonical"])
-            seconds.setdefault("gloo", []).extend(gloo.seconds(size, optimizer))
+            seconds.setdefault("gloo", []).extend(gloo.ask(size // 4, optimizer, ROUNDS))
         base = statistics.median(seconds["hadal canonical"])
         print(f"{size} bytes, {'sum' if optimizer == 'none' else 'sum and ' + optimizer}")
         for name, taken in seconds.items():

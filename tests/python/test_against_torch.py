@@ -47,7 +47,8 @@ def config(model: str, steps: int, batch: int, micro: int, optimizer: str, rest:
     )
 
 
-def follow(run, module, peer, loss_of, x, y, metrics, micro_batches=1, exact=False, rel=None, clip=None):
+def follow(run, module, peer, loss_of, x, y, metrics, micro_batches=1, exact=False, rel=None, clip=None,
+           after_step=lambda: None):
     """Repeats the program's steps with PyTorch and compares every loss (and norm, where clipped)."""
     order = run.order(len(metrics))
     for step, ours in enumerate(metrics):
@@ -59,6 +60,7 @@ def follow(run, module, peer, loss_of, x, y, metrics, micro_batches=1, exact=Fal
             norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
             assert ours["grad_norm"] == pytest.approx(norm.item(), rel=rel), f"step {step + 1}"
         peer.step()
+        after_step()
         if exact:
             assert float32(ours["loss"]) == loss.item(), f"step {step + 1}"
         else:
@@ -203,16 +205,9 @@ def test_the_model_is_the_moving_average(run):
     average = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
     average.update_parameters(module)  # the first one copies
     peer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    order = run.order(20)
-    for step in range(20):
-        ids = order[step, 0]
-        peer.zero_grad()
-        loss = functional.cross_entropy(module(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
-        loss.backward()
-        peer.step()
-        average.update_parameters(module)
-        # The average changes nothing in training.
-        assert float32(metrics[step]["loss"]) == loss.item(), f"step {step + 1}"
+    # The average changes nothing in training.
+    follow(run, module, peer, functional.cross_entropy, x, y, metrics, exact=True,
+           after_step=lambda: average.update_parameters(module))
     state = run.model()
     for key, value in average.module.state_dict().items():
         torch.testing.assert_close(state[key], value, rtol=1e-6, atol=1e-8)
