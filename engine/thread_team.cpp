@@ -14,10 +14,13 @@ namespace {
 
 // What a step frees the next one takes again. By default glibc hands the top of the heap back to
 // the system whenever backward has freed a few dozen megabytes, and pays for every page anew.
+// The heaps of threads (64 MB each) go back whole, whatever the trim threshold says, unless the
+// padding is as large as they are; it is address space, touched when used.
 void keep_freed_memory() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's upper limit; larger blocks still go back
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
 #endif
 }
 
