@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/adamw_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/for_each_vector-inl.h"
 #include "kernels/fused_multiply_add-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -45,16 +46,11 @@ HWY_INLINE void adamw_vector(D d, float* param, const float* grad, float* first,
 
 void Adamw(float* param, const float* grad, float* first, float* second, std::size_t count,
            const AdamwStep& step) {
-  const hn::ScalableTag<float> d;
-  const std::size_t lanes = hn::Lanes(d);
-  const AdamwConstants<hn::ScalableTag<float>> constants(d, step);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    adamw_vector(d, param + i, grad + i, first + i, second + i, constants);
-  }
-  const hn::CappedTag<float, 1> one;
-  const AdamwConstants<hn::CappedTag<float, 1>> scalars(one, step);
-  for (; i < count; ++i) adamw_vector(one, param + i, grad + i, first + i, second + i, scalars);
+  const auto body = [=](auto d, std::size_t i) HWY_ATTR {
+    adamw_vector(d, param + i, grad + i, first + i, second + i,
+                 AdamwConstants<decltype(d)>(d, step));
+  };
+  for_each_vector(count, body, param, grad, first, second);
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE

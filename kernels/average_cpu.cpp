@@ -7,6 +7,7 @@
 #define HWY_TARGET_INCLUDE "kernels/average_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/for_each_vector-inl.h"
 #include "kernels/fused_multiply_add-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,12 +22,9 @@ HWY_INLINE void average_vector(D d, float* average, const float* value, float ra
 }
 
 void MoveAverage(float* average, const float* value, std::size_t count, float rate) {
-  const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, 1> one;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) average_vector(d, average + i, value + i, rate);
-  for (; i < count; ++i) average_vector(one, average + i, value + i, rate);
+  const auto body = [&](auto d, std::size_t i)
+                        HWY_ATTR { average_vector(d, average + i, value + i, rate); };
+  for_each_vector(count, body, average, value);
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE

@@ -7,37 +7,27 @@
 #define HWY_TARGET_INCLUDE "kernels/canonical_sum_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/for_each_vector-inl.h"
 #include "kernels/fused_multiply_add-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hadal::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// The tail goes element by element through the same operations: elements are independent, so a
-// value never depends on where a span was cut. (Masked loads read past the end on targets without
-// masks.)
-template <class Body>
-HWY_INLINE void for_each_vector(std::size_t count, Body body) {
-  const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, 1> one;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(d, i);
-  for (; i < count; ++i) body(one, i);
-}
-
 void Add(float* sum, const float* a, const float* b, std::size_t count) {
-  for_each_vector(count, [&](auto d, std::size_t i) HWY_ATTR {
+  const auto body = [=](auto d, std::size_t i) HWY_ATTR {
     hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, sum + i);
-  });
+  };
+  for_each_vector(count, body, a, b);
 }
 
 void AddScaled(float* sum, float factor, const float* addend, std::size_t count) {
-  for_each_vector(count, [&](auto d, std::size_t i) HWY_ATTR {
+  const auto body = [=](auto d, std::size_t i) HWY_ATTR {
     const auto scaled =
         fused_multiply_add(d, hn::LoadU(d, addend + i), hn::Set(d, factor), hn::LoadU(d, sum + i));
     hn::StoreU(scaled, d, sum + i);
-  });
+  };
+  for_each_vector(count, body, sum, addend);
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE

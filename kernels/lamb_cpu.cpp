@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/lamb_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/for_each_vector-inl.h"
 #include "kernels/fused_multiply_add-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -38,26 +39,17 @@ HWY_INLINE void update_vector(D d, float* update, const float* param, const floa
 
 void LambMoments(const float* grad, float* first, float* second, std::size_t count,
                  const LambStep& step) {
-  const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, 1> one;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    moments_vector(d, grad + i, first + i, second + i, step);
-  }
-  for (; i < count; ++i) moments_vector(one, grad + i, first + i, second + i, step);
+  const auto body = [&](auto d, std::size_t i)
+                        HWY_ATTR { moments_vector(d, grad + i, first + i, second + i, step); };
+  for_each_vector(count, body, grad, first, second);
 }
 
 void LambUpdate(float* update, const float* param, const float* first, const float* second,
                 std::size_t count, const LambStep& step) {
-  const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, 1> one;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
+  const auto body = [=](auto d, std::size_t i) HWY_ATTR {
     update_vector(d, update + i, param + i, first + i, second + i, step);
-  }
-  for (; i < count; ++i) update_vector(one, update + i, param + i, first + i, second + i, step);
+  };
+  for_each_vector(count, body, param, first, second);
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE

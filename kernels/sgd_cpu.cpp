@@ -7,6 +7,7 @@
 #define HWY_TARGET_INCLUDE "kernels/sgd_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/for_each_vector-inl.h"
 #include "kernels/fused_multiply_add-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,14 +32,16 @@ HWY_INLINE void sgd_vector(D d, float* param, const float* grad, float* buffer,
 }
 
 void Sgd(float* param, const float* grad, float* buffer, std::size_t count, const SgdStep& step) {
-  const hn::ScalableTag<float> d;
-  const hn::CappedTag<float, 1> one;
-  const std::size_t lanes = hn::Lanes(d);
   // A null buffer must not be offset: there is none without momentum.
-  const auto at = [&](std::size_t i) { return buffer == nullptr ? nullptr : buffer + i; };
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) sgd_vector(d, param + i, grad + i, at(i), step);
-  for (; i < count; ++i) sgd_vector(one, param + i, grad + i, at(i), step);
+  if (buffer == nullptr) {
+    const auto body = [&](auto d, std::size_t i)
+                          HWY_ATTR { sgd_vector(d, param + i, grad + i, nullptr, step); };
+    for_each_vector(count, body, param, grad);
+  } else {
+    const auto body = [&](auto d, std::size_t i)
+                          HWY_ATTR { sgd_vector(d, param + i, grad + i, buffer + i, step); };
+    for_each_vector(count, body, param, grad, buffer);
+  }
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE
