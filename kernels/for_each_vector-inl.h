@@ -19,8 +19,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // same operations: elements are independent, so a value never depends on where a span was cut.
 // (Masked loads read past the end on targets without masks.) Each of `reads`, the arrays that body
 // reads, is asked for eight cache lines ahead: divisions and square roots would otherwise keep the
-// processor from looking that far. Body captures by value: what it captures by reference, a store to
-// an array might change.
+// processor from looking that far. Body captures by value: a store to an array might change what it
+// captures by reference.
 template <class Body, class... Reads>
 HWY_INLINE void for_each_vector(std::size_t count, Body body, const Reads*... reads) {
   constexpr std::size_t kLine = 64 / sizeof(float);
