@@ -1,5 +1,5 @@
 #pragma once
-// Memory of an arena: float32 values at a 64-byte boundary, zero at first.
+// Memory of an arena: float32 values at a 64-byte boundary, zero at first unless said otherwise.
 
 #include <cstdint>
 #include <cstdlib>
@@ -13,12 +13,17 @@ namespace hadal::engine {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::int64_t count) : count_(static_cast<std::size_t>(count)) {
-    const std::size_t bytes = (count_ * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-    if (bytes == 0) return;
-    data_.reset(static_cast<float*>(std::aligned_alloc(kAlignment, bytes)));
-    if (!data_) throw std::bad_alloc();
-    std::memset(data_.get(), 0, bytes);
+  explicit AlignedBuffer(std::int64_t count) : AlignedBuffer(for_overwrite(count)) {
+    if (count > 0) std::memset(data_.get(), 0, bytes(count));
+  }
+  // With unspecified content.
+  static AlignedBuffer for_overwrite(std::int64_t count) {
+    AlignedBuffer buffer;
+    buffer.count_ = static_cast<std::size_t>(count);
+    if (count == 0) return buffer;
+    buffer.data_.reset(static_cast<float*>(std::aligned_alloc(kAlignment, bytes(count))));
+    if (!buffer.data_) throw std::bad_alloc();
+    return buffer;
   }
 
   std::span<float> span() { return {data_.get(), count_}; }
@@ -31,6 +36,10 @@ class AlignedBuffer {
 
  private:
   static constexpr std::size_t kAlignment = 64;
+  static std::size_t bytes(std::int64_t count) {
+    return (static_cast<std::size_t>(count) * sizeof(float) + kAlignment - 1) / kAlignment *
+           kAlignment;
+  }
   struct Free {
     void operator()(float* memory) const noexcept { std::free(memory); }
   };

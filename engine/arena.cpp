@@ -8,9 +8,6 @@ namespace hadal::engine {
 namespace {
 
 constexpr std::int64_t kAlignment = 16;  // elements: 64 bytes
-// The first bucket is small so that the reduction starts early; later ones amortise the latency.
-constexpr std::int64_t kFirstBucket = (std::int64_t{1} << 20) / 4;
-constexpr std::int64_t kBucket = (std::int64_t{25} << 20) / 4;
 
 std::int64_t aligned(std::int64_t count) {
   return (count + kAlignment - 1) / kAlignment * kAlignment;
@@ -18,7 +15,8 @@ std::int64_t aligned(std::int64_t count) {
 
 }  // namespace
 
-ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds) {
+ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds,
+                         BucketSizes sizes) {
   for (std::size_t i = parameters.size(); i-- > 0;) {
     if (parameters[i].frozen != (holds == Holds::frozen)) continue;
     const std::int64_t count = io::element_count(parameters[i].shape);
@@ -33,10 +31,17 @@ ArenaLayout::ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds hol
   std::int64_t limit = 0;
   for (std::size_t b = 0; b < blocks_.size(); ++b) {
     if (blocks_[b].offset < limit) continue;
-    limit = blocks_[b].offset + (bucket_blocks_.empty() ? kFirstBucket : kBucket);
+    limit = blocks_[b].offset + (bucket_blocks_.empty() ? sizes.first : sizes.later);
     bucket_blocks_.push_back(b);
   }
   bucket_blocks_.push_back(blocks_.size());
+  for (std::size_t b = 0; b < bucket_count(); ++b) {
+    for (std::size_t k = bucket_blocks_[b]; k < bucket_blocks_[b + 1]; ++k) {
+      ArenaEntry& entry = entries_[blocks_[k].entry];
+      if (blocks_[k].offset == entry.offset) entry.first_bucket = b;
+      entry.last_bucket = b;
+    }
+  }
 }
 
 ArenaSlice ArenaLayout::blocks_slice(std::size_t first, std::size_t last) const {

@@ -18,6 +18,9 @@ struct ArenaEntry {
   std::int64_t offset = 0;  // elements from the start of the arena
   std::int64_t count = 0;
   std::size_t parameter = 0;  // index in the model's own order
+  // The buckets that it lies in; an empty parameter is in none.
+  std::size_t first_bucket = 0;
+  std::size_t last_bucket = 0;
 };
 
 // At most kNormBlock elements of one parameter; never shared by two owners.
@@ -36,10 +39,17 @@ struct ArenaSlice {
   std::int64_t count() const { return end - begin; }
 };
 
+// Elements of a bucket at least; it ends with a block. The first bucket is small so that the
+// reduction starts early; later ones amortise the latency.
+struct BucketSizes {
+  std::int64_t first = (std::int64_t{1} << 20) / 4;
+  std::int64_t later = (std::int64_t{25} << 20) / 4;
+};
+
 class ArenaLayout {
  public:
   enum class Holds { trained, frozen };
-  ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds);
+  ArenaLayout(const std::vector<ParameterSpec>& parameters, Holds holds, BucketSizes sizes = {});
 
   const std::vector<ArenaEntry>& entries() const { return entries_; }
   const std::vector<ArenaBlock>& blocks() const { return blocks_; }

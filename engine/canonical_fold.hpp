@@ -91,6 +91,9 @@ class CanonicalFold {
     }
   }
 
+  // What has arrived and been added so far. Not while others arrive.
+  std::map<kernels::TreeNode, Value>& nodes() { return nodes_; }
+
   // The nodes, once every present leaf of the share has arrived: each leaf is in one of them.
   std::map<kernels::TreeNode, Value> take() { return std::move(nodes_); }
 

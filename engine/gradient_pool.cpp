@@ -1,6 +1,7 @@
 #include "engine/gradient_pool.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "io/error.hpp"
 
@@ -19,12 +20,10 @@ std::size_t stride(std::int64_t elements) {
 // At the start of a rank's part.
 struct GradientPool::Table {
   static constexpr std::size_t kMost = 128;
-  struct Entry {
-    kernels::TreeNode node;
-    int slot;
-  };
+  std::atomic<std::uint64_t> announced;
+  bool abandoned;
   std::size_t count;
-  Entry entries[kMost];
+  Placed nodes[kMost];
 };
 
 GradientBuffer::~GradientBuffer() {
@@ -72,11 +71,6 @@ GradientBuffer GradientPool::take(std::int64_t turn) {
   return {*this, slot};
 }
 
-std::int64_t GradientPool::taken() {
-  const std::lock_guard lock(mutex_);
-  return next_turn_;
-}
-
 void GradientPool::abandon_step() {
   {
     const std::lock_guard lock(mutex_);
@@ -101,21 +95,36 @@ void GradientPool::give_back(int slot) {
   freed_.notify_all();
 }
 
-void GradientPool::publish(const GradientNodes& nodes) {
+void GradientPool::publish(std::span<const Placed> nodes) {
   Table& mine = table(host_.rank());
-  mine.count = 0;
-  for (const auto& [node, buffer] : nodes) mine.entries[mine.count++] = {node, buffer.slot()};
+  mine.abandoned = false;
+  mine.count = nodes.size();
+  std::copy(nodes.begin(), nodes.end(), mine.nodes);
 }
 
-std::vector<GradientSource> GradientPool::published() const {
+void GradientPool::publish_abandoned() { table(host_.rank()).abandoned = true; }
+
+std::optional<std::vector<GradientSource>> GradientPool::published() const {
   std::vector<GradientSource> sources;
   for (int rank = 0; rank < host_.size(); ++rank) {
     const Table& theirs = table(rank);
+    if (theirs.abandoned) return std::nullopt;
     for (std::size_t i = 0; i < theirs.count; ++i) {
-      sources.push_back({theirs.entries[i].node, values(rank, theirs.entries[i].slot)});
+      sources.push_back({theirs.nodes[i].node, values(rank, theirs.nodes[i].slot)});
     }
   }
   return sources;
+}
+
+void GradientPool::announce() {
+  table(host_.rank()).announced.store(++announced_, std::memory_order_release);
+}
+
+bool GradientPool::all_announced() const {
+  for (int rank = 0; rank < host_.size(); ++rank) {
+    if (table(rank).announced.load(std::memory_order_acquire) < announced_) return false;
+  }
+  return true;
 }
 
 GradientPool::Table& GradientPool::table(int rank) const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -64,18 +65,27 @@ class GradientPool {
   // A buffer with unspecified content, for the step's micro-batch number `turn` that takes one;
   // waits for its turn and where all are in use. Any thread.
   GradientBuffer take(std::int64_t turn);
-  // How many of the step's micro-batches have had their turn.
-  std::int64_t taken();
   // A micro-batch has failed: its sum will not be finished, so whoever waits gets an error.
   void abandon_step();
   // A buffer when no micro-batch is at work any more.
   GradientBuffer take_idle();
 
-  // Tells the ranks of the host which nodes this rank has. They may read after the next barrier,
-  // until the one after that.
-  void publish(const GradientNodes& nodes);
-  // All nodes that the ranks of this host have published.
-  std::vector<GradientSource> published() const;
+  // A node of this rank and the buffer that it lies in.
+  struct Placed {
+    kernels::TreeNode node;
+    int slot;
+  };
+  // Tells the ranks of the host which nodes this rank has, or that it gave its step up. They may
+  // read after the next barrier, or once all have announced what comes first.
+  void publish(std::span<const Placed> nodes);
+  void publish_abandoned();
+  // All nodes that the ranks of this host have published; nothing where one of them gave up.
+  std::optional<std::vector<GradientSource>> published() const;
+
+  // Tells the ranks of the host that this one has got one piece further; all count the same pieces.
+  void announce();
+  // Whether all of them have come as far as this rank: what they wrote before, it can read.
+  bool all_announced() const;
 
  private:
   friend class GradientBuffer;
@@ -91,6 +101,7 @@ class GradientPool {
   std::condition_variable freed_;
   std::vector<int> free_;
   std::int64_t next_turn_ = 0;
+  std::uint64_t announced_ = 0;
   bool abandoned_ = false;
 };
 

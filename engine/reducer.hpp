@@ -2,18 +2,16 @@
 // The canonical reduction: every rank's nodes of the gradient tree become the step's gradient,
 // slice by slice at its owner; afterwards the owners' updated slices are everybody's parameters.
 // Inside a host owners read the others' nodes where they lie and write into the one copy of the
-// parameters; only what a host adds up travels to other hosts. The shape of the tree alone decides
-// the bits, so any number of ranks and hosts gives the same.
+// parameters; only what a host adds up travels to other hosts, bucket by bucket, while backward
+// goes on. The shape of the tree alone decides the bits, so any number of ranks and hosts gives the
+// same.
 
+#include <deque>
 #include <span>
 #include <vector>
 
-#include "engine/aligned_buffer.hpp"
-#include "engine/arena.hpp"
-#include "engine/comm/host_memory.hpp"
-#include "engine/gradient_pool.hpp"
-#include "engine/thread_team.hpp"
-#include "engine/tree_sum.hpp"
+#include "engine/host_exchange.hpp"
+#include "engine/step_gradients.hpp"
 
 namespace hadal::engine {
 
@@ -26,9 +24,14 @@ class Reducer {
   Reducer(Communicator& comm, HostMemory& host, const ArenaLayout& layout, GradientPool& pool,
           std::vector<Share> shares, ThreadTeam& team);
 
-  // Collective. Sums the nodes of all ranks over `leaves` (at least one present). Returns a buffer
-  // in which the slices that this rank owns hold the sum.
-  GradientBuffer reduce(GradientNodes nodes, const Leaves& leaves);
+  // Whether there is anything that can go on beside backward: messages to other hosts.
+  bool can_overlap() const { return host_.hosts().size() > 1; }
+
+  // Collective. Sums the nodes of all ranks over `leaves` (at least one present); returns memory of
+  // `gradients` in which the slices that this rank owns hold the sum. Where it can overlap it may
+  // be called while micro-batches are at work; if one of them fails, on any rank, all ranks return
+  // with garbage, and none waits for ever.
+  std::span<float> reduce(StepGradients& gradients, const Leaves& leaves);
 
   // The sums of squares of the owned blocks (see kernels/norm.hpp), bucket by bucket, of the last
   // reduce(): taken while the values were at hand.
@@ -37,12 +40,14 @@ class Reducer {
   // Collective. Every rank's owned slices of `arena` to all ranks; `arena` is the host's one copy.
   void gather(std::span<float> arena);
 
-  // Collective. The same by the communicator's own all_reduce, after each rank has added up its own
-  // nodes: the result depends on the number of ranks. Every rank gets the whole sum.
-  GradientBuffer reduce_fast(GradientNodes nodes);
+  // Collective. The same as reduce() by the communicator's own all_reduce, after each rank has
+  // added up its own nodes: the result depends on the number of ranks. Every rank gets the whole
+  // sum.
+  std::span<float> reduce_fast(StepGradients& gradients);
 
-  // Seconds spent waiting for other ranks since the last call.
+  // Seconds spent waiting for other ranks, and bytes sent to other hosts, since the last call.
   double take_wait_seconds();
+  std::int64_t take_sent_bytes() { return exchange_.take_sent_bytes(); }
 
  private:
   // Consecutive blocks that one worker takes at a time.
@@ -51,19 +56,13 @@ class Reducer {
     std::size_t last_block = 0;
     std::size_t square = 0;  // where the first block's sum of squares goes
   };
-  // What another host adds up, for the slices that this rank owns.
-  struct Received {
-    AlignedBuffer values;
-    std::vector<GradientSource> sources;
-  };
 
-  // The rank of `host` that speaks with `owner` of another host.
-  int delegate(std::size_t host, int owner) const;
-  Share share_of(std::size_t host) const;
   std::vector<Run> all_runs() const;
   void add_up(const TreeSum& sum, std::span<const Run> runs, std::span<float> result);
-  void exchange(std::size_t bucket, std::span<const GradientSource> own, const Leaves& leaves,
-                Received& received);
+  void take_squares(const Run& run, std::span<const float> values);
+  std::span<float> reduce_between_hosts(StepGradients& gradients, const Leaves& leaves,
+                                        kernels::TreeNode root);
+  void agree_on_order(const StepGradients& gradients);
   template <class Body>
   void wait(Body body);
 
@@ -71,12 +70,12 @@ class Reducer {
   HostMemory& host_;
   const ArenaLayout& layout_;
   GradientPool& pool_;
-  std::vector<Share> shares_;
   ThreadTeam& team_;
-  std::vector<std::size_t> host_of_;    // by rank
-  std::vector<std::size_t> place_of_;   // by rank: its place on its host
+  HostExchange exchange_;
   std::vector<std::vector<Run>> runs_;  // by bucket
   std::vector<double> squares_;
+  std::vector<std::uint64_t> order_;  // of the buckets, the same on all ranks
+  bool order_observed_ = false;
   double wait_seconds_ = 0;
 };
 

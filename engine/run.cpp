@@ -107,8 +107,11 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                       session.objective());
   }
   SaveClock clock(config.checkpoint, plan);
+  observer.on_start(plan, state.progress.step);
+  Trainer trainer(config, plan, comm, session, train_data);
   const auto save = [&] {
     const Stopwatch watch;
+    trainer.check_replicas();
     const fs::path folder =
         save_checkpoint(comm, store ? &*store : nullptr, session.model(), state, identity);
     if (store) store->prune(config.checkpoint.keep, {});
@@ -124,8 +127,6 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
     });
   };
 
-  observer.on_start(plan, state.progress.step);
-  Trainer trainer(config, plan, comm, session, train_data);
   const auto out_of_patience = [&] {
     return config.objective.patience > 0 &&
            state.progress.evaluations_since_best >= config.objective.patience;

@@ -25,6 +25,7 @@ struct Span {
 
 enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
+enum class Overlap { automatic, always, never };
 enum class OnNonFinite { stop, skip };
 enum class Precision { float32, bfloat16 };
 enum class SumOrder { canonical, fast };
@@ -47,6 +48,7 @@ struct RunOptions {
   int workers = 0;  // of one rank; 0: as many as cores and memory allow
   std::string isa = "native";
   OnProcessorChange on_processor_change = OnProcessorChange::warn;
+  Overlap overlap = Overlap::automatic;  // of the reduction between hosts with backward
 };
 
 struct DataOptions {

@@ -51,38 +51,71 @@ void ThreadTeam::work(int thread) {
   set_operator_threads(operator_threads_);
   std::unique_lock lock(mutex_);
   for (;;) {
-    start_.wait(lock, [this] { return stop_ || next_ < end_; });
+    start_.wait(lock, [this] { return stop_ || job_->next < job_->end; });
     if (stop_) return;
-    const std::int64_t item = next_++;
-    ++running_;
+    const std::shared_ptr<Job> job = job_;
+    const std::int64_t item = job->next++;
+    ++job->running;
     lock.unlock();
     std::exception_ptr failure;
     try {
-      (*body_)(thread, item);
+      job->body(thread, item);
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
-    --running_;
-    if (failure && (!failure_ || item < failed_item_)) {
-      failure_ = failure;
-      failed_item_ = item;
-      end_ = next_;
+    --job->running;
+    if (failure && (!job->failure || item < job->failed_item)) {
+      job->failure = failure;
+      job->failed_item = item;
+      job->end = job->next;
     }
-    if (running_ == 0 && next_ >= end_) done_.notify_all();
+    if (!job->over()) continue;
+    job->seconds = job->watch.seconds();
+    done_.notify_all();
   }
 }
 
-void ThreadTeam::run(std::int64_t begin, std::int64_t end, const Body& body) {
-  if (begin == end) return;
-  std::unique_lock lock(mutex_);
-  body_ = &body;
-  failure_ = nullptr;
-  next_ = begin;
-  end_ = end;
+ThreadTeam::Running ThreadTeam::start(std::int64_t begin, std::int64_t end, Body body) {
+  auto job = std::make_shared<Job>();
+  job->body = std::move(body);
+  job->next = begin;
+  job->end = end;
+  const std::lock_guard lock(mutex_);
+  job_ = job;
   start_.notify_all();
-  done_.wait(lock, [this] { return running_ == 0 && next_ >= end_; });
-  if (failure_) std::rethrow_exception(failure_);
+  return {*this, std::move(job)};
+}
+
+bool ThreadTeam::busy() {
+  const std::lock_guard lock(mutex_);
+  return !job_->over();
+}
+
+void ThreadTeam::run(std::int64_t begin, std::int64_t end, Body body) {
+  if (begin != end) start(begin, end, std::move(body)).finish();
+}
+
+void ThreadTeam::assist(std::int64_t begin, std::int64_t end,
+                        const std::function<void(std::int64_t)>& body) {
+  while (begin < end && busy()) body(begin++);
+  run(begin, end, [&](int, std::int64_t item) { body(item); });
+}
+
+void ThreadTeam::wait_for(Job& job) {
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [&] { return job.over(); });
+}
+
+ThreadTeam::Running::~Running() {
+  if (job_ != nullptr) team_->wait_for(*job_);
+}
+
+double ThreadTeam::Running::finish() {
+  const std::shared_ptr<Job> job = std::move(job_);
+  team_->wait_for(*job);
+  if (job->failure) std::rethrow_exception(job->failure);
+  return job->seconds;
 }
 
 }  // namespace hadal::engine

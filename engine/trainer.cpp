@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "engine/comm/collectively.hpp"
+#include "engine/replica_check.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/error.hpp"
 
@@ -16,6 +17,8 @@ namespace {
 
 // Steps that the loader may be ahead: one in work, one ready.
 constexpr std::size_t kLoaderDepth = 2;
+// Steps between two comparisons of the ranks' models.
+constexpr std::int64_t kCheckEvery = 50;
 
 // What every rank tells the others in a step; losses and weights of its share follow, then nothing
 // else.
@@ -71,6 +74,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
     : config_(config),
       plan_(plan),
       comm_(comm),
+      host_(session.host()),
       pool_(session.pool()),
       objective_(session.objective()),
       model_(session.model()),
@@ -82,7 +86,9 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       order_(order_options(config, index)),
       reader_(index, config.data.batch),
       gradients_(session.gradients()),
-      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team()) {
+      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team()),
+      overlap_(comm, config.run.overlap,
+               reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
                                          state_.progress.step, plan.steps, kLoaderDepth);
   std::optional<io::Error> failure;
@@ -165,11 +171,11 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   return control;
 }
 
-void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
-                      std::vector<float>& losses, const Leaves& leaves,
-                      const std::vector<double>& step_weights) {
-  gradients_.begin_step();
-  pool_.run(0, static_cast<std::int64_t>(batches_.size()), [&](Worker& worker, std::int64_t i) {
+ThreadTeam::Running Trainer::start_computing(StepGradients& gradients,
+                                             CanonicalFold<BufferSum>& buffers,
+                                             std::vector<float>& losses, const Leaves& leaves,
+                                             const std::vector<double>& step_weights) {
+  return pool_.start(0, std::ssize(batches_), [&](Worker& worker, std::int64_t i) {
     const io::Batch& batch = batches_[static_cast<std::size_t>(i)];
     const std::int64_t m = share_.begin + i;
     if (!leaves.any(m, m + 1)) return;
@@ -178,22 +184,17 @@ void Trainer::compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<Bu
       factors.push_back(
           batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
     }
-    GradientBuffer gradient = gradients_.take(leaves.present(share_.begin, m));
-    MicroBatchResult result;
     try {
-      result =
+      MicroBatchResult result =
           worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
-                       gradient.span());
+                       gradients.begin(m), [&](std::size_t entry) { gradients.arrived(entry); });
+      gradients.end(m);
+      losses[static_cast<std::size_t>(i)] = result.loss;
+      buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
     } catch (...) {
-      gradients_.abandon_step();
+      gradients.abandon();
       throw;
     }
-    losses[static_cast<std::size_t>(i)] = result.loss;
-    // While others wait for a buffer, sums give one back. Later all workers at once add up what is
-    // left, in the reduction.
-    const bool adds = gradients_.taken() < leaves.present(share_.begin, share_.end);
-    gradients.arrive(m, std::move(gradient), adds);
-    buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
   });
 }
 
@@ -228,7 +229,7 @@ double Trainer::gradient_norm() {
   return std::sqrt(total);
 }
 
-void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
+void Trainer::update(std::span<const float> gradient, double norm, double lr) {
   // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1.
   float scale = 1;
   if (config_.train.clip_norm) {
@@ -239,7 +240,7 @@ void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
   const std::int64_t number = ++state_.progress.updates;
   if (optimizer.has_ratios()) {
     pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
-      optimizer.measure(run, parameters, gradient.span(), lr, number, scale);
+      optimizer.measure(run, parameters, gradient, lr, number, scale);
     });
     const std::vector<double> sums = in_block_order(optimizer.measured(), 2);
     std::vector<std::array<double, 2>> pairs(sums.size() / 2);
@@ -247,7 +248,7 @@ void Trainer::update(const GradientBuffer& gradient, double norm, double lr) {
     optimizer.set_ratios(state_.weights.layout, pairs);
   }
   pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
-    optimizer.update(run, parameters, gradient.span(), lr, number, scale);
+    optimizer.update(run, parameters, gradient, lr, number, scale);
   });
   reducer_.gather(state_.weights.parameters);
 }
@@ -285,6 +286,11 @@ void Trainer::fail_not_finite(const std::vector<float>& losses) const {
                   ids.size() > 4 ? ", …" : "", cure));
 }
 
+void Trainer::check_replicas() {
+  engine::check_replicas(comm_, host_, state_.weights, pool_.team(),
+                         fmt::format("after step {}", state_.progress.step));
+}
+
 StepReport Trainer::step(const Wishes& mine) {
   Stopwatch watch;
   StepReport report{.step = state_.progress.step + 1,
@@ -298,17 +304,19 @@ StepReport Trainer::step(const Wishes& mine) {
     if (weights_[i] > 0) present[i / step_weights.size()] = true;
   }
   const Leaves leaves(present);
-  CanonicalFold<GradientBuffer> gradients(leaves, share_, [](GradientBuffer a, GradientBuffer b) {
-    kernels::add_into(a.span(), b.span());
-    return a;
-  });
+  StepGradients gradients(gradients_, state_.weights.layout, leaves, share_);
   CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
   std::vector<float> losses(batches_.size(), 0.0f);
+  report.skipped = leaves.present() == 0;
+  const bool overlaps = overlap_.on() && !report.skipped;
   std::optional<io::Error> failure;
+  std::span<const float> gradient;
   try {
     const Stopwatch computing;
-    compute(gradients, buffers, losses, leaves, step_weights);
-    report.compute_seconds = computing.seconds();
+    ThreadTeam::Running work = start_computing(gradients, buffers, losses, leaves, step_weights);
+    if (overlaps) gradient = reducer_.reduce(gradients, leaves);
+    report.compute_seconds = work.finish();
+    report.reduce_seconds = computing.seconds() - report.compute_seconds;
     if (report.step < plan_.steps) fetch_next();
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
@@ -316,18 +324,19 @@ StepReport Trainer::step(const Wishes& mine) {
   Stopwatch reducing;
   const Control control = exchange(mine, losses, failure);
   report.agreed = control.agreed;
-  report.skipped = leaves.present() == 0;
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
     const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());
-    const GradientBuffer gradient = config_.train.order == SumOrder::canonical
-                                        ? reducer_.reduce(gradients.take(), leaves)
-                                        : reducer_.reduce_fast(gradients.take());
+    if (config_.train.order == SumOrder::fast) {
+      gradient = reducer_.reduce_fast(gradients);
+    } else if (!overlaps) {
+      gradient = reducer_.reduce(gradients, leaves);
+    }
     report.grad_norm = gradient_norm();
     const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
     if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
     report.skipped = !finite;
-    report.reduce_seconds = reducing.lap();
+    report.reduce_seconds += reducing.lap();
     if (finite) {
       update(gradient, report.grad_norm, report.lr);
       report.update_seconds = reducing.lap();
@@ -336,9 +345,12 @@ StepReport Trainer::step(const Wishes& mine) {
   }
   if (report.skipped) ++state_.progress.skipped;
   ++state_.progress.step;
+  if (state_.progress.step % kCheckEvery == 0) check_replicas();
   report.data_wait_seconds = std::exchange(data_wait_, 0.0);
   report.comm_wait_seconds = std::exchange(comm_wait_, 0.0) + reducer_.take_wait_seconds();
+  report.sent_bytes = reducer_.take_sent_bytes();
   report.seconds = watch.seconds();
+  overlap_.record(report.seconds);
   return report;
 }
 

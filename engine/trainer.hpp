@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "engine/buffers.hpp"
-#include "engine/gradient_pool.hpp"
+#include "engine/overlap_choice.hpp"
 #include "engine/reducer.hpp"
 #include "engine/schedule.hpp"
 #include "engine/session.hpp"
@@ -48,6 +48,7 @@ struct StepReport {
   double comm_wait_seconds = 0;  // of this rank, in exchanges
   double compute_seconds = 0;    // of this rank, forward and backward of its micro-batches
   double reduce_seconds = 0;     // from then on: waiting for other ranks, sums, norm
+  std::int64_t sent_bytes = 0;   // by this rank to other hosts: gradients and parameters
   double update_seconds = 0;     // of the owned slices, until all parameters are there
   Wishes agreed;
 };
@@ -62,6 +63,10 @@ class Trainer {
   // the same: data errors of any rank, a numeric error that names micro-batch and samples.
   StepReport step(const Wishes& mine);
 
+  // Collective. Throws where a host's or a rank's copy of the model has other bits; step() does it
+  // now and then. Also before a state is saved.
+  void check_replicas();
+
   // Collective. Exchanges the parameters with their moving average, where there is one: before an
   // evaluation or the writing of the model, and again after it.
   void swap_average();
@@ -73,17 +78,18 @@ class Trainer {
   void fetch_next();
   Control exchange(const Wishes& mine, const std::vector<float>& losses,
                    const std::optional<io::Error>& failure);
-  void compute(CanonicalFold<GradientBuffer>& gradients, CanonicalFold<BufferSum>& buffers,
-               std::vector<float>& losses, const Leaves& leaves,
-               const std::vector<double>& step_weights);
+  ThreadTeam::Running start_computing(StepGradients& gradients, CanonicalFold<BufferSum>& buffers,
+                                      std::vector<float>& losses, const Leaves& leaves,
+                                      const std::vector<double>& step_weights);
   std::vector<double> in_block_order(std::span<const double> mine, std::size_t width);
   double gradient_norm();
-  void update(const GradientBuffer& gradient, double norm, double lr);
+  void update(std::span<const float> gradient, double norm, double lr);
   [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;
 
   const RunConfig& config_;
   const TrainingPlan& plan_;
   Communicator& comm_;
+  const HostMemory& host_;
   WorkerPool& pool_;
   const Objective& objective_;
   const Model& model_;
@@ -96,6 +102,7 @@ class Trainer {
   io::BatchReader reader_;
   GradientPool& gradients_;
   Reducer reducer_;
+  OverlapChoice overlap_;
   std::vector<io::Batch> batches_;  // of the coming step
   std::vector<double> weights_;     // of the coming step: micro-batch by micro-batch, one a term
   std::int64_t bad_samples_ = 0;    // of the coming step, on all ranks

@@ -16,23 +16,57 @@
 namespace hadal::engine {
 namespace {
 
+// Where the gradients of a micro-batch go.
+struct GradientSink {
+  const ArenaLayout& layout;
+  std::span<float> gradient;
+  std::vector<std::uint8_t>& arrived;
+  const Worker::Arrived& tell;
+
+  at::Tensor place(std::size_t e) const {
+    const ArenaEntry& entry = layout.entries()[e];
+    return at::from_blob(gradient.data() + entry.offset, entry.shape, at::kFloat);
+  }
+
+  void taken(std::size_t e) const {
+    const auto& entries = layout.entries();
+    const std::int64_t end = entries[e].offset + entries[e].count;
+    const std::int64_t next = e + 1 < entries.size() ? entries[e + 1].offset : layout.size();
+    // Padding takes part in the sums and must not hold what an earlier use of the memory left.
+    std::fill(gradient.data() + end, gradient.data() + next, 0.0f);
+    arrived[e] = 1;
+    if (tell) tell(e);
+  }
+
+  // Zeros for those that got none.
+  void close() const {
+    for (std::size_t e = 0; e < arrived.size(); ++e) {
+      if (arrived[e] != 0) continue;
+      place(e).zero_();
+      taken(e);
+      arrived[e] = 0;
+    }
+  }
+};
+
 // Takes a leaf's gradient into the arena as soon as it is complete: no zeroing before, no
 // accumulation, and autograd's own memory is free again at once.
 class TakeGradient : public torch::autograd::PostAccumulateGradHook {
  public:
-  TakeGradient(at::Tensor place, std::uint8_t& arrived)
-      : place_(std::move(place)), arrived_(arrived) {}
+  TakeGradient(const GradientSink& sink, std::size_t entry)
+      : sink_(sink), entry_(entry), place_(sink.place(entry)) {}
 
   void operator()(const torch::autograd::Variable& leaf) override {
     at::Tensor& gradient = leaf.mutable_grad();
     place_.copy_(gradient);
     gradient.reset();
-    arrived_ = 1;
+    sink_.taken(entry_);
   }
 
  private:
+  const GradientSink& sink_;
+  std::size_t entry_;
   at::Tensor place_;
-  std::uint8_t& arrived_;
 };
 
 // Views; the values keep the memory alive for as long as the tensors are used.
@@ -122,17 +156,16 @@ Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
 Worker::~Worker() = default;
 
 MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> factors,
-                               std::uint64_t seed, std::span<float> gradient) {
+                               std::uint64_t seed, std::span<float> gradient,
+                               const Arrived& arrived) {
   const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
   MicroBatchResult result{.buffers = impl_->weights.buffers,
                           .arrived = std::vector<std::uint8_t>(entries.size(), 0)};
+  const GradientSink sink{impl_->weights.layout, gradient, result.arrived, arrived};
   impl_->generator.set_current_seed(seed);
   for (std::size_t e = 0; e < entries.size(); ++e) {
-    torch::autograd::impl::set_post_acc_grad_hooks(
-        impl_->parameters[entries[e].parameter],
-        std::make_unique<TakeGradient>(
-            at::from_blob(gradient.data() + entries[e].offset, entries[e].shape, at::kFloat),
-            result.arrived[e]));
+    torch::autograd::impl::set_post_acc_grad_hooks(impl_->parameters[entries[e].parameter],
+                                                   std::make_unique<TakeGradient>(sink, e));
   }
   const std::vector<at::Tensor> inputs = as_tensors(batch.inputs);
   const std::vector<at::Tensor> targets = as_tensors(batch.targets);
@@ -143,14 +176,7 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
     result.loss = loss.item<float>();
     if (loss.requires_grad()) loss.backward();
   }
-  for (std::size_t e = 0; e < entries.size(); ++e) {
-    float* const place = gradient.data() + entries[e].offset;
-    const std::int64_t next =
-        e + 1 < entries.size() ? entries[e + 1].offset : impl_->weights.layout.size();
-    if (result.arrived[e] == 0) std::fill(place, place + entries[e].count, 0.0f);
-    // Padding takes part in the sums and must not hold what an earlier use of the memory left.
-    std::fill(place + entries[e].count, gradient.data() + next, 0.0f);
-  }
+  sink.close();
   return result;
 }
 

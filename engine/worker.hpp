@@ -3,6 +3,7 @@
 // generator, and the forward and backward of one micro-batch at a time. The bits of a micro-batch
 // depend on its content, the parameters and its seed, not on the worker.
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -21,16 +22,20 @@ struct MicroBatchResult {
 
 class Worker {
  public:
+  using Arrived = std::function<void(std::size_t entry)>;
+
   // All must outlive the worker; the weights stay where they are. Only the model's own operators
   // run in lower precision: its outputs are float32 again.
   Worker(const Model& model, const Objective& objective, Weights& weights, Precision precision);
   ~Worker();
 
   // Forward and backward of the sum of (mean loss * factor), one factor a term of the objective.
-  // `gradient` (an arena) receives every gradient, zeros where a parameter gets none. Call from one
-  // thread at a time. In both calls the buffers of the weights stay as they are.
+  // `gradient` (an arena) receives every gradient, zeros where a parameter gets none and as
+  // padding. `arrived` hears of each entry once, when it is there for good: most while backward
+  // goes on. Call from one thread at a time. In both calls the buffers of the weights stay as they
+  // are.
   MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
-                         std::span<float> gradient);
+                         std::span<float> gradient, const Arrived& arrived = {});
 
   // Forward only, in evaluation mode: the model's outputs.
   std::vector<at::Tensor> predict(const io::Batch& batch);

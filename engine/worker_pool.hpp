@@ -18,7 +18,7 @@ class WorkerPool {
   // One worker, with `threads` cores for the operators of each.
   WorkerPool(int threads, Make make) : make_(std::move(make)), team_(threads) { grow(1); }
 
-  // Adds workers until there are `workers`. Not while run() is at work.
+  // Adds workers until there are `workers`. Not while they are at work.
   void grow(int workers) {
     while (size() < workers) {
       workers_.push_back(make_());
@@ -26,11 +26,14 @@ class WorkerPool {
     }
   }
 
-  // See ThreadTeam::run.
-  void run(std::int64_t begin, std::int64_t end, const Body& body) {
-    team_.run(begin, end, [&](int thread, std::int64_t item) {
+  // See ThreadTeam::start and run.
+  [[nodiscard]] ThreadTeam::Running start(std::int64_t begin, std::int64_t end, Body body) {
+    return team_.start(begin, end, [this, body = std::move(body)](int thread, std::int64_t item) {
       body(*workers_[static_cast<std::size_t>(thread)], item);
     });
+  }
+  void run(std::int64_t begin, std::int64_t end, Body body) {
+    if (begin != end) start(begin, end, std::move(body)).finish();
   }
 
   ThreadTeam& team() { return team_; }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "engine/median.hpp"
 #include "engine/optimizer.hpp"
 #include "engine/reducer.hpp"
 #include "engine/stopwatch.hpp"
@@ -38,47 +39,47 @@ class ReduceBench {
 
   // Seconds of the slowest rank.
   double canonical(bool updates) {
-    engine::GradientNodes nodes = fill();
-    engine::GradientBuffer sum;
+    fill();
+    std::span<float> sum;
     const double seconds = timed([&] {
-      sum = reducer_.reduce(std::move(nodes), leaves_);
-      if (updates) update(sum.span());
+      sum = reducer_.reduce(*gradients_, leaves_);
+      if (updates) update(sum);
       reducer_.gather(parameters());
     });
-    if (!updates) check(sum.span(), /*whole=*/false);
+    if (!updates) check(sum, /*whole=*/false);
     return seconds;
   }
 
   // The sum by the MPI library, every rank's gradients added up before.
   double fast(bool updates) {
-    engine::GradientNodes nodes = fill();
-    engine::GradientBuffer sum;
+    fill();
+    std::span<float> sum;
     const double seconds = timed([&] {
-      if (!updates) {
-        // The library's call alone, without the norm that a step needs as well.
-        sum = std::move(nodes.begin()->second);
-        for (auto node = std::next(nodes.begin()); node != nodes.end(); ++node) {
-          kernels::add_into(sum.span(), node->second.span());
-        }
-        comm_.all_reduce(sum.span());
+      if (updates) {
+        sum = reducer_.reduce_fast(*gradients_);
+        update(sum);
+        reducer_.gather(parameters());
         return;
       }
-      sum = reducer_.reduce_fast(std::move(nodes));
-      update(sum.span());
-      reducer_.gather(parameters());
+      // The library's call alone, without the norm that a step needs as well.
+      sum = gradients_->result();
+      for (auto& [node, buffer] : gradients_->nodes()) {
+        if (buffer.span().data() != sum.data()) kernels::add_into(sum, buffer.span());
+      }
+      comm_.all_reduce(sum);
     });
-    if (!updates) check(sum.span(), /*whole=*/true);
+    if (!updates) check(sum, /*whole=*/true);
     return seconds;
   }
 
   // What canonical() reads and writes, by each rank for itself: neither waiting nor order.
   double twin() {
-    const engine::GradientNodes nodes = fill();
-    pool_.publish(nodes);
+    fill();
+    gradients_->publish();
     host_.barrier();
-    const std::vector<engine::GradientSource> sources = pool_.published();
+    const std::vector<engine::GradientSource> sources = pool_.published().value();
     const double seconds = timed([&] {
-      float* const sum = nodes.begin()->second.span().data();
+      float* const sum = gradients_->result().data();
       std::vector<engine::ArenaSlice> slices;
       for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
         slices.push_back(layout_.slice(b, comm_.rank(), comm_.size()));
@@ -113,22 +114,18 @@ class ReduceBench {
   }
 
   // New values, as backward leaves them: in no cache of the rank that sums them.
-  engine::GradientNodes fill() {
+  void fill() {
     const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
-    std::vector<engine::GradientBuffer> buffers;
-    for (std::int64_t m = mine.begin; m < mine.end; ++m) buffers.push_back(pool_.take_idle());
-    team_.run(0, mine.count(), [&](int, std::int64_t i) {
-      const std::span<float> values = buffers[static_cast<std::size_t>(i)].span();
+    gradients_.reset();
+    gradients_.emplace(pool_, layout_, leaves_, mine);
+    team_.run(mine.begin, mine.end, [&](int, std::int64_t m) {
+      const std::span<float> values = gradients_->begin(m);
       for (std::size_t k = 0; k < values.size(); ++k) {
-        values[k] = static_cast<float>(k % 251) + static_cast<float>(mine.begin + i);
+        values[k] = static_cast<float>(k % 251) + static_cast<float>(m);
       }
+      gradients_->arrived(0);
+      gradients_->end(m);
     });
-    engine::GradientNodes nodes;
-    for (std::int64_t m = mine.begin; m < mine.end; ++m) {
-      nodes.emplace(kernels::TreeNode{0, m},
-                    std::move(buffers[static_cast<std::size_t>(m - mine.begin)]));
-    }
-    return nodes;
   }
 
   template <class Body>
@@ -171,15 +168,11 @@ class ReduceBench {
   std::vector<engine::Share> shares_;
   engine::Leaves leaves_;
   engine::Reducer reducer_;
+  std::optional<engine::StepGradients> gradients_;
   engine::Optimizer optimizer_;
   std::int64_t updates_ = 0;
   std::int64_t wrong_ = 0;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 }  // namespace
 
@@ -221,7 +214,7 @@ int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& co
     const auto size = static_cast<double>(bytes);
     const double ranks = comm.size();
     for (std::size_t c = 0; c < contestants.size(); ++c) {
-      const double typical = median(seconds[c]);
+      const double typical = engine::median(seconds[c]);
       const auto [least, most] = std::minmax_element(seconds[c].begin(), seconds[c].end());
       // nccl-tests' terms: an all-reduce moves 2 (n - 1) / n of its size over each rank's link.
       const double algorithm = size / typical / 1e9;

@@ -8,6 +8,7 @@
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
 #include "engine/identity.hpp"
+#include "engine/median.hpp"
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
 #include "engine/trainer.hpp"
@@ -46,12 +47,14 @@ const std::vector<Network>& networks() {
 // Random samples in a file of the host's temporary folder, removed at the end.
 class SyntheticData {
  public:
-  SyntheticData(fs::path folder, const Network& network, std::int64_t rows)
+  // Hosts may share the folder: each writes a file of its own, and all get the same name.
+  SyntheticData(fs::path folder, const Network& network, std::int64_t rows, int writer_rank)
       : folder_(std::move(folder)) {
     io::create_folders(folder_);
+    const fs::path own = folder_ / fmt::format("{}.{}", kFile, writer_rank);
     const io::DType type = network.sequence ? io::DType::i64 : io::DType::f32;
     io::Hdf5ShardWriter writer(
-        folder_ / kFile,
+        own,
         {{"/x", type, network.input},
          {"/y", io::DType::i64, network.sequence ? network.input : io::Shape{}}},
         rows);
@@ -69,6 +72,7 @@ class SyntheticData {
            std::as_bytes(std::span(wanted))});
     }
     writer.close();
+    fs::rename(own, folder_ / kFile);
   }
   ~SyntheticData() {
     std::error_code ignored;
@@ -109,17 +113,15 @@ engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& 
       arguments.precision == "bfloat16" ? engine::Precision::bfloat16 : engine::Precision::float32;
   config.train.order =
       arguments.order == "fast" ? engine::SumOrder::fast : engine::SumOrder::canonical;
+  config.run.overlap = arguments.overlap == "always"  ? engine::Overlap::always
+                       : arguments.overlap == "never" ? engine::Overlap::never
+                                                      : engine::Overlap::automatic;
   config.optimizer.kind =
       arguments.optimizer == "adamw" ? engine::OptimizerKind::adamw : engine::OptimizerKind::sgd;
   config.optimizer.lr = 1e-3;
   config.optimizer.momentum = 0.9;
   config.optimizer.weight_decay = 0.01;
   return config;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
@@ -149,7 +151,7 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
       std::find(names.begin(), names.end(), comm.host()) - names.begin() == comm.rank();
   std::optional<SyntheticData> data;
   engine::run_collectively(comm, "writing synthetic data", [&] {
-    if (writes) data.emplace(folder, network, batch * micro_batches);
+    if (writes) data.emplace(folder, network, batch * micro_batches, comm.rank());
   });
   const engine::RunConfig config =
       config_of(arguments, network, folder / SyntheticData::kFile, micro_batches);
@@ -161,9 +163,11 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
   engine::Trainer trainer(config, plan, comm, session, index);
   std::vector<double> seconds, compute, reduce, update;
   float loss = 0;
+  std::int64_t sent_bytes = 0;  // a step, by this rank
   for (int step = 0; step < arguments.warm_up + arguments.steps; ++step) {
     const engine::StepReport report = trainer.step({});
     loss = report.loss;
+    sent_bytes = report.sent_bytes;
     if (step < arguments.warm_up) continue;
     seconds.push_back(report.seconds);
     compute.push_back(report.compute_seconds);
@@ -178,13 +182,13 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
   for (const double each : seconds) speeds.push_back(samples / each);
   for (const double speed : speeds) mean += speed / static_cast<double>(speeds.size());
   for (const double speed : speeds) squares += (speed - mean) * (speed - mean);
-  const double middle = median(speeds);
+  const double middle = engine::median(speeds);
   for (const double speed : speeds) deviations.push_back(std::abs(speed - middle));
   const auto count = static_cast<double>(speeds.size());
   // As tf_cnn_benchmarks has them: the standard error of the mean, and the deviation of a normal
   // distribution with this median of absolute deviations.
   const double uncertainty = std::sqrt(squares / count / count);
-  const double jitter = 1.4826 * median(deviations);
+  const double jitter = 1.4826 * engine::median(deviations);
   if (arguments.json) {
     const ordered_json document = {{"model", network.name},
                                    {"ranks", comm.size()},
@@ -193,6 +197,8 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
                                    {"optimizer", arguments.optimizer},
                                    {"precision", arguments.precision},
                                    {"order", arguments.order},
+                                   {"overlap", arguments.overlap},
+                                   {"sent_bytes", sent_bytes},
                                    {"samples_per_second", mean},
                                    {"uncertainty", uncertainty},
                                    {"jitter", jitter},
@@ -209,10 +215,10 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
              session.state().weights.layout.parameter_count(), arguments.precision,
              arguments.optimizer, arguments.order);
   fmt::print("samples/sec: {:.1f} +/- {:.1f} (jitter = {:.1f})\n", mean, uncertainty, jitter);
-  const double whole = median(seconds);
+  const double whole = engine::median(seconds);
   fmt::print("step {:.2f} ms: compute {:.1f} %, exposed reduction {:.1f} %, update {:.1f} %\n",
-             1e3 * whole, 100 * median(compute) / whole, 100 * median(reduce) / whole,
-             100 * median(update) / whole);
+             1e3 * whole, 100 * engine::median(compute) / whole,
+             100 * engine::median(reduce) / whole, 100 * engine::median(update) / whole);
   return 0;
 }
 

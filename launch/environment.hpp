@@ -20,4 +20,8 @@ std::string expand_variables(const std::string& text);
 // before the first tensor operation.
 void pin_isa(const std::string& isa);
 
+// Settings of the MPI library that training wants, where the user has none of their own. Call
+// before MPI starts.
+void tune_mpi();
+
 }  // namespace hadal::launch

@@ -67,6 +67,7 @@ void Progress::on_step(const engine::StepReport& report) {
        {"comm_wait", share(report.comm_wait_seconds)},
        {"reduce", share(report.reduce_seconds)},
        {"update", share(report.update_seconds)},
+       {"sent_bytes", report.sent_bytes},
        {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
        {"skipped", report.skipped},
        {"bad_samples", report.bad_samples}});

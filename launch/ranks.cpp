@@ -106,6 +106,7 @@ void check_after_mpi(int size) {
 std::unique_ptr<engine::Communicator> join_ranks(bool single) {
   if (single) return engine::solo_communicator();
   check_before_mpi();
+  tune_mpi();
   auto comm = mpi_launcher() ? engine::mpi_communicator() : engine::solo_communicator();
   check_after_mpi(comm->size());
   return comm;

@@ -23,6 +23,14 @@ struct Incoming {
   std::span<std::byte> bytes;
 };
 
+// Messages under way; the memory they come from and go to must stay until they are done.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  // Moves them on. True once all have been sent and received.
+  virtual bool done() = 0;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -39,9 +47,13 @@ class Communicator {
   // The sum over the ranks, in whatever order the implementation likes: other bits with other
   // numbers of ranks. The yardstick for what the canonical order costs.
   virtual void all_reduce(std::span<float> values) = 0;
-  // Sends and receives at once. Messages between two ranks match in the order they are listed, and
-  // each must be listed with the same size on both sides. No rank sends to itself.
-  virtual void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) = 0;
+  // Starts to send and to receive. Messages between two ranks match in the order in which they are
+  // started and listed, and each must be listed with the same size on both sides. No rank sends to
+  // itself. Other calls may be made before they are done.
+  [[nodiscard]] virtual std::unique_ptr<Exchange> start(std::span<const Outgoing> out,
+                                                        std::span<const Incoming> in) = 0;
+  // The same, and waits.
+  void exchange(std::span<const Outgoing> out, std::span<const Incoming> in);
 
   // Ends every rank with this exit code; does not return to the caller's caller in a real launch.
   [[noreturn]] virtual void abort(int exit_code) = 0;

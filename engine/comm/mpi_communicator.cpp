@@ -26,19 +26,34 @@ void check(int code, const char* call) {
 #define HADAL_CHECK_MPI(call) check(call, #call)
 
 // MPI_Wait spins on a core that a worker or another rank could use, so completion is polled.
-void wait_for(std::vector<MPI_Request>& requests) {
+void wait_for(MPI_Request request) {
   poll_until([&] {
     int done = 0;
-    HADAL_CHECK_MPI(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
-                                MPI_STATUSES_IGNORE));
+    HADAL_CHECK_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
     return done != 0;
   });
 }
 
-void wait_for(MPI_Request request) {
-  std::vector<MPI_Request> one{request};
-  wait_for(one);
-}
+class MpiExchange : public Exchange {
+ public:
+  // Only an error leaves requests behind; nothing may arrive in memory that is given back.
+  ~MpiExchange() override {
+    for (MPI_Request& request : requests) {
+      if (request == MPI_REQUEST_NULL) continue;
+      MPI_Cancel(&request);
+      MPI_Request_free(&request);
+    }
+  }
+
+  bool done() override {
+    int all = 0;
+    HADAL_CHECK_MPI(
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE));
+    return all != 0;
+  }
+
+  std::vector<MPI_Request> requests;
+};
 
 int as_count(std::size_t bytes) {
   if (bytes > kPieceBytes) throw io::Error(io::ErrorKind::bug, "a message exceeds its piece");
@@ -105,8 +120,10 @@ class MpiCommunicator : public Communicator {
     }
   }
 
-  void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
-    std::vector<MPI_Request> requests;
+  std::unique_ptr<Exchange> start(std::span<const Outgoing> out,
+                                  std::span<const Incoming> in) override {
+    auto exchange = std::make_unique<MpiExchange>();
+    std::vector<MPI_Request>& requests = exchange->requests;
     const auto each_piece = [](auto bytes, auto&& post) {
       do {
         const auto piece = bytes.first(std::min(bytes.size(), kPieceBytes));
@@ -126,7 +143,7 @@ class MpiCommunicator : public Communicator {
                                   &requests.emplace_back(MPI_REQUEST_NULL)));
       });
     }
-    wait_for(requests);
+    return exchange;
   }
 
   void abort(int exit_code) override {

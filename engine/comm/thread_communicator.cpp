@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -25,7 +24,6 @@ struct World {
   int size;
   int ranks_per_host;
   std::mutex mutex;
-  std::condition_variable changed;
   std::vector<std::deque<std::vector<std::byte>>> boxes;
   bool broken = false;
 };
@@ -82,22 +80,13 @@ class ThreadCommunicator : public Communicator {
     }
   }
 
-  void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
-    std::unique_lock lock(world_.mutex);
+  std::unique_ptr<Exchange> start(std::span<const Outgoing> out,
+                                  std::span<const Incoming> in) override {
+    const std::lock_guard lock(world_.mutex);
     for (const Outgoing& message : out) {
       world_.box(rank_, message.to).emplace_back(message.bytes.begin(), message.bytes.end());
     }
-    world_.changed.notify_all();
-    for (const Incoming& message : in) {
-      auto& box = world_.box(message.from, rank_);
-      world_.changed.wait(lock, [&] { return world_.broken || !box.empty(); });
-      if (world_.broken) throw io::Error(io::ErrorKind::peer, "another rank has failed");
-      if (box.front().size() != message.bytes.size()) {
-        throw io::Error(io::ErrorKind::bug, "a message has another size than its receiver expects");
-      }
-      std::copy(box.front().begin(), box.front().end(), message.bytes.begin());
-      box.pop_front();
-    }
+    return std::make_unique<Receipt>(*this, in);
   }
 
   void abort(int) override {
@@ -108,12 +97,51 @@ class ThreadCommunicator : public Communicator {
   void break_world() {
     const std::lock_guard lock(world_.mutex);
     world_.broken = true;
-    world_.changed.notify_all();
   }
 
  private:
+  // What is still to come for one start().
+  class Receipt : public Exchange {
+   public:
+    Receipt(ThreadCommunicator& comm, std::span<const Incoming> in)
+        : comm_(comm), missing_(in.begin(), in.end()) {
+      comm_.receipts_.push_back(this);
+    }
+    ~Receipt() override { std::erase(comm_.receipts_, this); }
+
+    bool done() override {
+      comm_.receive();
+      return missing_.empty();
+    }
+
+   private:
+    friend class ThreadCommunicator;
+    ThreadCommunicator& comm_;
+    std::deque<Incoming> missing_;
+  };
+
+  // What was started first is received first.
+  void receive() {
+    const std::lock_guard lock(world_.mutex);
+    if (world_.broken) throw io::Error(io::ErrorKind::peer, "another rank has failed");
+    for (Receipt* receipt : receipts_) {
+      for (; !receipt->missing_.empty(); receipt->missing_.pop_front()) {
+        const Incoming& message = receipt->missing_.front();
+        auto& box = world_.box(message.from, rank_);
+        if (box.empty()) return;
+        if (box.front().size() != message.bytes.size()) {
+          throw io::Error(io::ErrorKind::bug,
+                          "a message has another size than its receiver expects");
+        }
+        std::copy(box.front().begin(), box.front().end(), message.bytes.begin());
+        box.pop_front();
+      }
+    }
+  }
+
   World& world_;
   int rank_;
+  std::vector<Receipt*> receipts_;
 };
 
 }  // namespace

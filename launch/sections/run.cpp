@@ -26,6 +26,13 @@ void add_run(Table& table) {
   table.set("run.isa", choice({"native", "avx2", "avx512"}), "native", Bound::identity,
             "Vector extensions to use; pin them to keep the bits over mixed nodes.",
             [](RunConfig& c, const json& v) { c.run.isa = v; });
+  table.set("run.overlap", choice({"auto", "always", "never"}), "auto", Bound::free,
+            "Send gradients to other hosts while backward goes on; auto measures. Changes no bit.",
+            [](RunConfig& c, const json& v) {
+              c.run.overlap = pick<engine::Overlap>(v, {{"auto", engine::Overlap::automatic},
+                                                        {"always", engine::Overlap::always},
+                                                        {"never", engine::Overlap::never}});
+            });
   table.set("run.on_processor_change", choice({"warn", "stop"}), "warn", Bound::free,
             "When a run goes on where the arithmetic gives other bits.",
             [](RunConfig& c, const json& v) {

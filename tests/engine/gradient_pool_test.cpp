@@ -1,9 +1,7 @@
-#include "engine/gradient_pool.hpp"
-
 #include <chrono>
 #include <thread>
 
-#include "engine/canonical_fold.hpp"
+#include "engine/step_gradients.hpp"
 #include "engine/thread_team.hpp"
 #include "tests/support/catch.hpp"
 
@@ -16,20 +14,25 @@ TEST_CASE("few gradient buffers make workers wait, never for ever") {
     const engine::Leaves leaves(std::vector<bool>(32, true));
     const auto comm = engine::solo_communicator();
     const int buffers = engine::GradientPool::buffers_for(share, 1);
-    engine::HostMemory host(*comm, 0, engine::GradientPool::bytes(10, buffers));
-    engine::GradientPool pool(host, 10, buffers);
-    engine::CanonicalFold<engine::GradientBuffer> fold(
-        leaves, share, [](engine::GradientBuffer a, engine::GradientBuffer) { return a; });
+    engine::HostMemory host(*comm, 0, engine::GradientPool::bytes(16, buffers));
+    engine::GradientPool pool(host, 16, buffers);
+    const engine::ArenaLayout layout({{"a", {10}}}, engine::ArenaLayout::Holds::trained);
+    engine::StepGradients gradients(pool, layout, leaves, share);
     engine::ThreadTeam team(1);
     for (int thread = 0; thread < 4; ++thread) team.add();
     team.run(begin, end, [&](int, std::int64_t m) {
       std::this_thread::sleep_for(std::chrono::microseconds(m * 6353 % 11 * 50));
-      engine::GradientBuffer gradient = pool.take(m - begin);
+      gradients.begin(m)[0] = static_cast<float>(m);
       std::this_thread::sleep_for(std::chrono::microseconds(m * 7919 % 13 * 50));
-      fold.arrive(m, std::move(gradient), pool.taken() < share.count());
+      gradients.arrived(0);
+      gradients.end(m);
     });
+    REQUIRE(gradients.complete(0));
+    float sum = 0;
+    for (auto& [node, buffer] : gradients.nodes()) sum += buffer.span()[0];
+    REQUIRE(sum == static_cast<float>((end - begin) * (begin + end - 1) / 2));
     // What arrived last stands unadded, in what the last ones had.
-    const std::size_t left = fold.take().size();
+    const std::size_t left = gradients.nodes().size();
     REQUIRE(left >= leaves.nodes(share).size());
     REQUIRE(left <= static_cast<std::size_t>(buffers));
   }

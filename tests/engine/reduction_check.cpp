@@ -46,12 +46,20 @@ std::vector<float> sum_alone(const engine::ArenaLayout& layout, const engine::Le
   return fold.take().begin()->second;
 }
 
+int buffers_for(int ranks, std::int64_t micro_batches, int spare) {
+  int most = 1;
+  for (const engine::Share& share : engine::shares(micro_batches, ranks)) {
+    most = std::max(most, engine::GradientPool::buffers_for(share, 1 + spare));
+  }
+  return most;
+}
+
 class Reduction {
  public:
-  Reduction(engine::Communicator& comm, const std::vector<bool>& present)
+  Reduction(engine::Communicator& comm, const std::vector<bool>& present, int spare)
       : comm_(comm),
         leaves_(present),
-        buffers_(static_cast<int>(present.size())),
+        buffers_(buffers_for(comm.size(), std::ssize(present), spare)),
         host_(comm, static_cast<std::size_t>(layout_.size()) * sizeof(float),
               engine::GradientPool::bytes(layout_.size(), buffers_)),
         shares_(engine::shares_of(std::ssize(present), host_)),
@@ -62,22 +70,24 @@ class Reduction {
     for (int thread = 0; thread <= comm.rank() % 2; ++thread) team_.add();
   }
 
-  // Every micro-batch whose number `alone` divides is left unadded until the reduction.
-  void check(std::int64_t alone) {
+  void check(bool overlaps) {
     const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
-    engine::CanonicalFold<engine::GradientBuffer> fold(
-        leaves_, mine, [](engine::GradientBuffer a, engine::GradientBuffer b) {
-          kernels::add_into(a.span(), b.span());
-          return a;
-        });
-    pool_.begin_step();
-    for (std::int64_t m = mine.begin; m < mine.end; ++m) {
-      if (!leaves_.any(m, m + 1)) continue;
-      engine::GradientBuffer gradient = pool_.take(leaves_.present(mine.begin, m));
-      fill(layout_, m, gradient.span());
-      fold.arrive(m, std::move(gradient), m % alone != 0);
+    engine::StepGradients gradients(pool_, layout_, leaves_, mine);
+    const auto compute = [&](int, std::int64_t m) {
+      if (!leaves_.any(m, m + 1)) return;
+      fill(layout_, m, gradients.begin(m));
+      for (std::size_t e = 0; e < layout_.entries().size(); ++e) gradients.arrived(e);
+      gradients.end(m);
+    };
+    std::span<float> sum;
+    if (overlaps && reducer_.can_overlap()) {
+      engine::ThreadTeam::Running work = team_.start(mine.begin, mine.end, compute);
+      sum = reducer_.reduce(gradients, leaves_);
+      work.finish();
+    } else {
+      team_.run(mine.begin, mine.end, compute);
+      sum = reducer_.reduce(gradients, leaves_);
     }
-    const engine::GradientBuffer sum = reducer_.reduce(fold.take(), leaves_);
     const std::span<float> arena(reinterpret_cast<float*>(host_.common().data()), expected_.size());
     std::size_t square = 0;
     for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
@@ -86,7 +96,7 @@ class Reduction {
         const engine::ArenaBlock& block = layout_.blocks()[k];
         double squares = 0;
         for (std::int64_t i = block.offset; i < block.offset + block.count; ++i) {
-          const float x = sum.span()[static_cast<std::size_t>(i)];
+          const float x = sum[static_cast<std::size_t>(i)];
           arena[static_cast<std::size_t>(i)] = x;
           squares += static_cast<double>(x) * static_cast<double>(x);
         }
@@ -104,10 +114,33 @@ class Reduction {
     comm_.barrier();  // all have compared before anybody writes again
   }
 
+  // A micro-batch of one rank fails while the reduction waits for it: all come back.
+  void check_failure(int culprit) {
+    if (!reducer_.can_overlap()) return;
+    const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
+    engine::StepGradients gradients(pool_, layout_, leaves_, mine);
+    {
+      engine::ThreadTeam::Running work =
+          team_.start(mine.begin, mine.end, [&](int, std::int64_t m) {
+            if (!leaves_.any(m, m + 1)) return;
+            fill(layout_, m, gradients.begin(m));
+            if (comm_.rank() == culprit) {
+              gradients.abandon();
+              throw std::runtime_error("failed");
+            }
+            for (std::size_t e = 0; e < layout_.entries().size(); ++e) gradients.arrived(e);
+            gradients.end(m);
+          });
+      reducer_.reduce(gradients, leaves_);
+    }
+    comm_.barrier();
+  }
+
  private:
   engine::Communicator& comm_;
   engine::ArenaLayout layout_{{{"a", {70, 70}}, {"b", {3}}, {"c", {9000}}},
-                              engine::ArenaLayout::Holds::trained};
+                              engine::ArenaLayout::Holds::trained,
+                              {.first = 1000, .later = 3000}};  // four buckets
   engine::Leaves leaves_;
   int buffers_;
   engine::HostMemory host_;
@@ -121,8 +154,13 @@ class Reduction {
 }  // namespace
 
 void check_reduction(engine::Communicator& comm, const std::vector<bool>& present) {
-  Reduction reduction(comm, present);
-  for (const std::int64_t alone : {1000, 3, 1}) reduction.check(alone);
+  // With few buffers most is added on the way, with many in the reduction.
+  for (const int spare : {0, 100}) {
+    Reduction reduction(comm, present, spare);
+    for (const bool overlaps : {false, true, true}) reduction.check(overlaps);
+    for (int culprit = 0; culprit < comm.size(); ++culprit) reduction.check_failure(culprit);
+    reduction.check(true);
+  }
 }
 
 }  // namespace hadal::tests

@@ -1,0 +1,171 @@
+#include "engine/host_exchange.hpp"
+
+#include <utility>
+
+#include "engine/comm/polling.hpp"
+
+namespace hadal::engine {
+namespace {
+
+template <class Value>
+std::span<Value> cut(std::span<Value> arena, const ArenaSlice& slice) {
+  return arena.subspan(static_cast<std::size_t>(slice.begin),
+                       static_cast<std::size_t>(slice.count()));
+}
+
+}  // namespace
+
+// Goes from round to round as they are done. Messages of two ranks match in the order in which they
+// are started, so a round begins when all exchanges that were started earlier have begun theirs.
+class HostExchange::Rounds : public Exchange {
+ public:
+  Rounds(HostExchange& owner, std::vector<Round> rounds)
+      : owner_(owner), rounds_(std::move(rounds)), number_(owner.exchanges_++) {}
+
+  bool done() override {
+    for (; at_ < rounds_.size(); ++at_) {
+      if (current_ == nullptr) {
+        std::int64_t& turn = owner_.round_turn_[at_];
+        if (turn != number_) return false;
+        ++turn;
+        current_ = owner_.comm_.start(rounds_[at_].out, rounds_[at_].in);
+      }
+      if (!current_->done()) return false;
+      current_.reset();
+    }
+    return true;
+  }
+
+ private:
+  HostExchange& owner_;
+  std::vector<Round> rounds_;
+  std::int64_t number_;
+  std::size_t at_ = 0;
+  std::unique_ptr<Exchange> current_;
+};
+
+HostExchange::HostExchange(Communicator& comm, HostMemory& host, const ArenaLayout& layout,
+                           std::vector<Share> shares, ThreadTeam& team)
+    : comm_(comm),
+      host_(host),
+      layout_(layout),
+      shares_(std::move(shares)),
+      team_(team),
+      place_of_(shares_.size()),
+      round_turn_(host.hosts().size(), 0) {
+  for (const std::vector<int>& ranks : host.hosts()) {
+    for (std::size_t place = 0; place < ranks.size(); ++place) {
+      place_of_[static_cast<std::size_t>(ranks[place])] = place;
+    }
+  }
+}
+
+int HostExchange::delegate(std::size_t host, int owner) const {
+  const std::vector<int>& ranks = host_.hosts()[host];
+  return ranks[place_of_[static_cast<std::size_t>(owner)] % ranks.size()];
+}
+
+Share HostExchange::share_of(std::size_t host) const {
+  const std::vector<int>& ranks = host_.hosts()[host];
+  return {shares_[static_cast<std::size_t>(ranks.front())].begin,
+          shares_[static_cast<std::size_t>(ranks.back())].end};
+}
+
+std::vector<std::pair<int, ArenaSlice>> HostExchange::partners(std::size_t host,
+                                                               std::size_t bucket) const {
+  std::vector<std::pair<int, ArenaSlice>> found;
+  for (const int owner : host_.hosts()[host]) {
+    if (delegate(static_cast<std::size_t>(host_.host()), owner) != comm_.rank()) continue;
+    const ArenaSlice theirs = layout_.slice(bucket, owner, comm_.size());
+    if (theirs.count() > 0) found.emplace_back(owner, theirs);
+  }
+  return found;
+}
+
+std::unique_ptr<Exchange> HostExchange::start(std::vector<Round> rounds) {
+  for (const Round& round : rounds) {
+    for (const Outgoing& message : round.out)
+      sent_bytes_ += static_cast<std::int64_t>(message.bytes.size());
+  }
+  auto exchange = std::make_unique<Rounds>(*this, std::move(rounds));
+  static_cast<void>(exchange->done());  // the first round
+  return exchange;
+}
+
+HostExchange::Flight HostExchange::start(std::size_t bucket, const std::vector<GradientSource>* own,
+                                         const Leaves& leaves) {
+  Flight flight{.bucket = bucket};
+  std::vector<Round> rounds(host_count() - 1);
+  const auto add = [&](Round& round, kernels::TreeNode node, int owner, const ArenaSlice& theirs) {
+    if (own == nullptr) {
+      const std::span<float> garbage = flight.sent.emplace_back(theirs.count()).span();
+      round.out.push_back({owner, std::as_bytes(garbage)});
+      return;
+    }
+    const TreeSum sum(leaves, node, *own);
+    if (const float* source = sum.single()) {
+      const std::span<const float> arena(source, static_cast<std::size_t>(layout_.size()));
+      round.out.push_back({owner, std::as_bytes(cut(arena, theirs))});
+      return;
+    }
+    const std::span<float> values =
+        flight.sent.emplace_back(AlignedBuffer::for_overwrite(theirs.count())).span();
+    const auto pieces = static_cast<std::int64_t>(theirs.last_block - theirs.first_block);
+    team_.assist(0, pieces, [&](std::int64_t piece) {
+      const auto k = theirs.first_block + static_cast<std::size_t>(piece);
+      const std::int64_t begin = layout_.blocks()[k].offset;
+      const std::int64_t end = piece + 1 < pieces ? layout_.blocks()[k + 1].offset : theirs.end;
+      sum.run(begin, values.subspan(static_cast<std::size_t>(begin - theirs.begin),
+                                    static_cast<std::size_t>(end - begin)));
+    });
+    round.out.push_back({owner, std::as_bytes(values)});
+  };
+  const std::vector<kernels::TreeNode> nodes =
+      leaves.nodes(share_of(static_cast<std::size_t>(host_.host())));
+  const ArenaSlice mine = layout_.slice(bucket, comm_.rank(), comm_.size());
+  std::size_t expected = 0;
+  for (std::size_t d = 1; mine.count() > 0 && d < host_count(); ++d) {
+    expected += leaves.nodes(share_of(before(d))).size();
+  }
+  flight.received =
+      AlignedBuffer::for_overwrite(static_cast<std::int64_t>(expected) * mine.count());
+  std::int64_t place = 0;
+  for (std::size_t d = 1; d < host_count(); ++d) {
+    Round& round = rounds[d - 1];
+    for (const auto& [owner, theirs] : partners(behind(d), bucket)) {
+      for (const kernels::TreeNode node : nodes) add(round, node, owner, theirs);
+    }
+    if (mine.count() == 0) continue;
+    for (const kernels::TreeNode node : leaves.nodes(share_of(before(d)))) {
+      const std::span<float> values = flight.received.subspan(place, place + mine.count());
+      place += mine.count();
+      round.in.push_back({delegate(before(d), comm_.rank()), std::as_writable_bytes(values)});
+      // Counted from the start of the arena, as all sources are.
+      flight.sources.push_back({node, values.data() - mine.begin});
+    }
+  }
+  flight.exchange = start(std::move(rounds));
+  return flight;
+}
+
+void HostExchange::gather(std::span<float> arena) {
+  std::vector<Round> rounds(host_count() - 1);
+  for (std::size_t d = 1; d < host_count(); ++d) {
+    for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+      const ArenaSlice mine = layout_.slice(b, comm_.rank(), comm_.size());
+      if (mine.count() > 0) {
+        rounds[d - 1].out.push_back(
+            {delegate(behind(d), comm_.rank()), std::as_bytes(cut(arena, mine))});
+      }
+      for (const auto& [owner, theirs] : partners(before(d), b)) {
+        rounds[d - 1].in.push_back({owner, std::as_writable_bytes(cut(arena, theirs))});
+      }
+    }
+  }
+  const std::unique_ptr<Exchange> exchange = start(std::move(rounds));
+  poll_until([&] { return exchange->done(); });
+}
+
+std::int64_t HostExchange::take_sent_bytes() { return std::exchange(sent_bytes_, 0); }
+
+}  // namespace hadal::engine
