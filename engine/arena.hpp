@@ -43,7 +43,7 @@ struct ArenaSlice {
 // reduction starts early; later ones amortise the latency.
 struct BucketSizes {
   std::int64_t first = (std::int64_t{1} << 20) / 4;
-  std::int64_t later = (std::int64_t{25} << 20) / 4;
+  std::int64_t later = (std::int64_t{4} << 20) / 4;
 };
 
 class ArenaLayout {
