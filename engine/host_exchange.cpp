@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/comm/polling.hpp"
+#include "kernels/bfloat16.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -148,7 +149,7 @@ HostExchange::Flight HostExchange::start(std::size_t bucket, const std::vector<G
   return flight;
 }
 
-void HostExchange::gather(std::span<float> arena) {
+void HostExchange::gather(std::span<float> arena, std::span<std::uint16_t> rounded) {
   std::vector<Round> rounds(host_count() - 1);
   for (std::size_t d = 1; d < host_count(); ++d) {
     for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
@@ -164,6 +165,13 @@ void HostExchange::gather(std::span<float> arena) {
   }
   const std::unique_ptr<Exchange> exchange = start(std::move(rounds));
   poll_until([&] { return exchange->done(); });
+  for (std::size_t d = 1; !rounded.empty() && d < host_count(); ++d) {
+    for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+      for (const auto& [owner, theirs] : partners(before(d), b)) {
+        kernels::to_bfloat16(cut(rounded, theirs), cut(arena, theirs));
+      }
+    }
+  }
 }
 
 std::int64_t HostExchange::take_sent_bytes() { return std::exchange(sent_bytes_, 0); }

@@ -36,8 +36,9 @@ class HostExchange {
   // slices; null: garbage of the same size, where a rank of the host gave the step up.
   Flight start(std::size_t bucket, const std::vector<GradientSource>* own, const Leaves& leaves);
 
-  // Collective. Every rank's owned slices of `arena` (the host's one copy) to all hosts.
-  void gather(std::span<float> arena);
+  // Collective. Every rank's owned slices of `arena` (the host's one copy) to all hosts. What
+  // arrives is also rounded into `rounded`, the host's copy in bfloat16, if it has one.
+  void gather(std::span<float> arena, std::span<std::uint16_t> rounded);
 
   // Bytes that this rank has sent to other hosts since the last call.
   std::int64_t take_sent_bytes();

@@ -67,6 +67,8 @@ class Model {
   const BufferLayout& constants() const { return constants_; }
   // True where samples of a micro-batch are normalised over each other (batch norm).
   bool uses_batch_statistics() const { return uses_batch_statistics_; }
+  // True where images whose channels lie together in memory are faster in lower precision.
+  bool prefers_channels_last() const { return prefers_channels_last_; }
   // The only number of samples that a forward pass takes as they are; shorter ones are padded by
   // the model. Nothing where any number will do.
   std::optional<std::int64_t> batch() const { return batch_; }
@@ -96,6 +98,7 @@ class Model {
   BufferLayout buffers_;
   BufferLayout constants_;
   bool uses_batch_statistics_ = false;
+  bool prefers_channels_last_ = false;
   std::optional<std::int64_t> batch_;
 };
 

@@ -6,6 +6,7 @@
 #include "engine/glob.hpp"
 #include "kernels/adamw.hpp"
 #include "kernels/average.hpp"
+#include "kernels/bfloat16.hpp"
 #include "kernels/canonical_sum.hpp"
 #include "kernels/lamb.hpp"
 #include "kernels/norm.hpp"
@@ -151,13 +152,14 @@ kernels::LambStep Optimizer::lamb_step_of(const Run& run, double lr, std::int64_
 }
 
 void Optimizer::update(std::int64_t number, std::span<float> parameters,
-                       std::span<const float> gradient, double lr, std::int64_t update,
-                       float grad_scale) {
+                       std::span<std::uint16_t> rounded, std::span<const float> gradient, double lr,
+                       std::int64_t update, float grad_scale) {
   const Run& run = runs_[static_cast<std::size_t>(number)];
   if (!trains(run.entry, update)) return;
   lr *= settings_[run.entry].lr_scale;
   // Whatever comes after the update finds the parameters in the core's cache.
-  const std::int64_t piece = has_average() ? kernels::kNormBlock : run.count;
+  const bool more = has_average() || !rounded.empty();
+  const std::int64_t piece = more ? kernels::kNormBlock : run.count;
   for (std::int64_t at = 0; at < run.count; at += piece) {
     const auto begin = static_cast<std::size_t>(run.begin + at);
     const std::int64_t length = std::min(piece, run.count - at);
@@ -165,6 +167,7 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
     const std::span<float> param = parameters.subspan(begin, count);
     update_piece(run, run.state + at, param, gradient.subspan(begin, count), lr, update,
                  grad_scale);
+    if (!rounded.empty()) kernels::to_bfloat16(rounded.subspan(begin, count), param);
     if (!has_average()) continue;
     kernels::move_average(states_.back().subspan(run.state + at, run.state + at + length), param,
                           static_cast<float>(1 - *options_.average));
@@ -222,12 +225,14 @@ void Optimizer::start_average(std::span<const float> parameters) {
   }
 }
 
-void Optimizer::swap_average(std::span<float> parameters) {
+void Optimizer::swap_average(std::span<float> parameters, std::span<std::uint16_t> rounded) {
   for (const Run& run : runs_) {
-    const std::span<float> values = parameters.subspan(static_cast<std::size_t>(run.begin),
-                                                       static_cast<std::size_t>(run.count));
+    const auto begin = static_cast<std::size_t>(run.begin);
+    const auto count = static_cast<std::size_t>(run.count);
+    const std::span<float> values = parameters.subspan(begin, count);
     std::swap_ranges(values.begin(), values.end(),
                      states_.back().subspan(run.state, run.state + run.count).begin());
+    if (!rounded.empty()) kernels::to_bfloat16(rounded.subspan(begin, count), values);
   }
 }
 

@@ -35,8 +35,9 @@ class Optimizer {
   bool has_average() const { return options_.average.has_value(); }
   // The average begins with these parameters.
   void start_average(std::span<const float> parameters);
-  // Exchanges the owned slices with the average of them.
-  void swap_average(std::span<float> parameters);
+  // Exchanges the owned slices with the average of them; `rounded` is their copy in bfloat16, or
+  // empty.
+  void swap_average(std::span<float> parameters, std::span<std::uint16_t> rounded);
 
   // True where update `update` (from 1) changes arena entry `entry`.
   bool trains(std::size_t entry, std::int64_t update) const {
@@ -59,10 +60,11 @@ class Optimizer {
   // Of all ranks, in the order of their blocks: `sums[k]` are those of block k of the layout.
   void set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums);
 
-  // Updates run `number` of the parameter arena from the gradient arena. `update` counts from 1,
-  // `grad_scale` multiplies the gradient (clipping). Distinct runs may be updated at once.
-  void update(std::int64_t number, std::span<float> parameters, std::span<const float> gradient,
-              double lr, std::int64_t update, float grad_scale);
+  // Updates run `number` of the parameter arena (and its copy, where it has one) from the gradient
+  // arena. `update` counts from 1, `grad_scale` multiplies the gradient (clipping). Distinct runs
+  // may be updated at once.
+  void update(std::int64_t number, std::span<float> parameters, std::span<std::uint16_t> rounded,
+              std::span<const float> gradient, double lr, std::int64_t update, float grad_scale);
 
  private:
   // How one parameter is updated.

@@ -175,9 +175,9 @@ void Reducer::take_squares(const Run& run, std::span<const float> values) {
   }
 }
 
-void Reducer::gather(std::span<float> arena) {
+void Reducer::gather(std::span<float> arena, std::span<std::uint16_t> rounded) {
   wait([&] {
-    if (host_.hosts().size() > 1) exchange_.gather(arena);
+    if (host_.hosts().size() > 1) exchange_.gather(arena, rounded);
     host_.barrier();
   });
 }

@@ -37,8 +37,9 @@ class Reducer {
   // reduce(): taken while the values were at hand.
   const std::vector<double>& squares() const { return squares_; }
 
-  // Collective. Every rank's owned slices of `arena` to all ranks; `arena` is the host's one copy.
-  void gather(std::span<float> arena);
+  // Collective. Every rank's owned slices of `arena` to all ranks; `arena` is the host's one copy,
+  // `rounded` its copy in bfloat16, whose owned slices are up to date, or empty.
+  void gather(std::span<float> arena, std::span<std::uint16_t> rounded = {});
 
   // Collective. The same as reduce() by the communicator's own all_reduce, after each rank has
   // added up its own nodes: the result depends on the number of ranks. Every rank gets the whole

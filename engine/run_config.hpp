@@ -28,6 +28,7 @@ enum class OnProcessorChange { warn, stop };
 enum class Overlap { automatic, always, never };
 enum class OnNonFinite { stop, skip };
 enum class Precision { float32, bfloat16 };
+enum class Layout { automatic, contiguous, channels_last };
 enum class SumOrder { canonical, fast };
 enum class LossKind {
   cross_entropy,
@@ -118,6 +119,7 @@ struct TrainOptions {
   std::optional<double> clip_norm;
   OnNonFinite on_nonfinite = OnNonFinite::stop;
   Precision precision = Precision::float32;  // of the forward pass; weights stay float32
+  Layout layout = Layout::automatic;         // of images in memory, which decides about kernels
   SumOrder order = SumOrder::canonical;
   Span evaluate_every{1, Span::Unit::epochs};
 };

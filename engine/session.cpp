@@ -55,6 +55,12 @@ std::vector<InputSpec> input_specs(const io::DataIndex& data) {
   return inputs;
 }
 
+static Weights::RoundedCopy rounded_copy(const RunConfig& config, Session::Purpose purpose) {
+  const bool trains = purpose == Session::Purpose::train;
+  return trains && config.train.precision == Precision::bfloat16 ? Weights::RoundedCopy::yes
+                                                                 : Weights::RoundedCopy::no;
+}
+
 Session::Session(const RunConfig& config, const Place& place, Communicator& comm,
                  const io::DataIndex& data, Purpose purpose)
     : objective_(config.objective, target_names(config.data)) {
@@ -71,7 +77,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
   });
   take_memory(config, place, comm, *layouts, purpose);
   run_collectively(comm, "setting the first weights", [&] {
-    Weights weights(std::move(*layouts), *host_);
+    Weights weights(std::move(*layouts), *host_, rounded_copy(config, purpose));
     weights.initialise(*model_, config.run.seed);
     weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
       if (!weights.first_on_host || !matches_any(config.model.reset, entry.name)) return;
@@ -104,7 +110,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
 void Session::take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                           const Weights::Layouts& layouts, Purpose purpose) {
   if (purpose == Purpose::apply) {
-    host_ = std::make_unique<HostMemory>(comm, layouts.bytes(), 0);
+    host_ = std::make_unique<HostMemory>(comm, layouts.bytes(rounded_copy(config, purpose)), 0);
     return;
   }
   int buffers = 1, least = 1;
@@ -119,15 +125,15 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
     buffers =
         static_cast<int>(std::clamp<std::int64_t>(place.memory_bytes / 2 / each, least, buffers));
   }
-  host_ = std::make_unique<HostMemory>(comm, layouts.bytes(),
+  host_ = std::make_unique<HostMemory>(comm, layouts.bytes(rounded_copy(config, purpose)),
                                        GradientPool::bytes(layouts.trained.size(), buffers));
   gradients_ = std::make_unique<GradientPool>(*host_, layouts.trained.size(), buffers);
 }
 
 void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
                             Purpose purpose) {
-  const auto make = [this, precision = config.train.precision] {
-    return std::make_unique<Worker>(*model_, objective_, state_->weights, precision);
+  const auto make = [this, precision = config.train.precision, layout = config.train.layout] {
+    return std::make_unique<Worker>(*model_, objective_, state_->weights, precision, layout);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
   const std::int64_t micro_batch = config.train.micro_batch;

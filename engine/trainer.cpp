@@ -11,6 +11,7 @@
 #include "engine/replica_check.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/error.hpp"
+#include "kernels/bfloat16.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -91,6 +92,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
                reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
                                          state_.progress.step, plan.steps, kLoaderDepth);
+  round_parameters(session.host());
   std::optional<io::Error> failure;
   if (state_.progress.step < plan.steps) {
     try {
@@ -100,6 +102,19 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
     }
     exchange({}, std::vector<float>(static_cast<std::size_t>(share_.count())), failure);
   }
+}
+
+// The ranks of a host share out its copy.
+void Trainer::round_parameters(HostMemory& host) {
+  Weights& weights = state_.weights;
+  if (weights.rounded.empty()) return;
+  const Share mine = shares(std::ssize(weights.rounded), host.size())[std::size_t(host.rank())];
+  const auto begin = static_cast<std::size_t>(mine.begin);
+  const auto count = static_cast<std::size_t>(mine.count());
+  kernels::to_bfloat16(weights.rounded.subspan(begin, count),
+                       std::span<const float>(weights.parameters).subspan(begin, count));
+  host.barrier();
+  weights.rounded_is_filled = true;
 }
 
 std::vector<io::Batch> Trainer::load(std::int64_t step) {
@@ -248,15 +263,15 @@ void Trainer::update(std::span<const float> gradient, double norm, double lr) {
     optimizer.set_ratios(state_.weights.layout, pairs);
   }
   pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
-    optimizer.update(run, parameters, gradient, lr, number, scale);
+    optimizer.update(run, parameters, state_.weights.rounded, gradient, lr, number, scale);
   });
-  reducer_.gather(state_.weights.parameters);
+  reducer_.gather(parameters, state_.weights.rounded);
 }
 
 void Trainer::swap_average() {
   if (!state_.optimizer.has_average()) return;
-  state_.optimizer.swap_average(state_.weights.parameters);
-  reducer_.gather(state_.weights.parameters);
+  state_.optimizer.swap_average(state_.weights.parameters, state_.weights.rounded);
+  reducer_.gather(state_.weights.parameters, state_.weights.rounded);
 }
 
 void Trainer::fail_not_finite(const std::vector<float>& losses) const {

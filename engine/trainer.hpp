@@ -74,6 +74,7 @@ class Trainer {
  private:
   struct Control;
 
+  void round_parameters(HostMemory& host);
   std::vector<io::Batch> load(std::int64_t step);
   void fetch_next();
   Control exchange(const Wishes& mine, const std::vector<float>& losses,

@@ -9,26 +9,37 @@
 namespace hadal::engine {
 
 struct Weights {
+  // Whether what is trained also lies in memory rounded to bfloat16, for
+  // forward passes in lower precision: each value is rounded once, by the
+  // update, not once a forward pass.
+  enum class RoundedCopy { no, yes };
+
   // Where the parameters lie in memory.
   struct Layouts {
     explicit Layouts(const Model& model)
         : trained(model.parameters(), ArenaLayout::Holds::trained),
           frozen(model.parameters(), ArenaLayout::Holds::frozen) {}
-    std::size_t bytes() const {
-      return static_cast<std::size_t>(trained.size() + frozen.size()) * sizeof(float);
+    // Of the host's common memory.
+    std::size_t bytes(RoundedCopy copy) const {
+      const auto elements = static_cast<std::size_t>(trained.size() + frozen.size());
+      const auto rounded = copy == RoundedCopy::yes ? static_cast<std::size_t>(trained.size()) : 0;
+      return elements * sizeof(float) + rounded * sizeof(std::uint16_t);
     }
     ArenaLayout trained;
     ArenaLayout frozen;
   };
 
   // The parameters lie in the host's common memory, which must outlive this.
-  Weights(Layouts layouts, const HostMemory& host)
+  Weights(Layouts layouts, const HostMemory& host, RoundedCopy copy)
       : layout(std::move(layouts.trained)),
         frozen_layout(std::move(layouts.frozen)),
         first_on_host(host.rank() == 0) {
     auto* const values = reinterpret_cast<float*>(host.common().data());
     parameters = {values, static_cast<std::size_t>(layout.size())};
     frozen = {values + layout.size(), static_cast<std::size_t>(frozen_layout.size())};
+    if (copy == RoundedCopy::no) return;
+    auto* const copies = reinterpret_cast<std::uint16_t*>(values + layout.size() + frozen.size());
+    rounded = {copies, static_cast<std::size_t>(layout.size())};
   }
 
   // First values; see Model::initialise.
@@ -49,6 +60,10 @@ struct Weights {
 
   ArenaLayout layout;
   std::span<float> parameters;
+  // Their rounded copy, or empty. Whoever changes parameters rounds them again.
+  std::span<std::uint16_t> rounded;
+  // Whether the copy has been filled: until then nobody reads it.
+  bool rounded_is_filled = false;
   ArenaLayout frozen_layout;
   std::span<float> frozen;
   BufferValues buffers;

@@ -3,11 +3,15 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "engine/autocast.hpp"
 #include "engine/random_operators.hpp"
@@ -69,6 +73,36 @@ class TakeGradient : public torch::autograd::PostAccumulateGradHook {
   at::Tensor place_;
 };
 
+// The leaves whose only use in the graph of `loss` is one cast to bfloat16, as
+// autocast makes it, and those with any other use. A cast that the graph has
+// before the operators need not be made by the forward pass: a leaf that is
+// rounded already gives the same bits.
+std::map<const at::TensorImpl*, bool> only_cast(const at::Tensor& loss) {
+  using torch::autograd::AccumulateGrad;
+  using torch::autograd::Node;
+  std::map<const at::TensorImpl*, bool> found;
+  std::set<Node*> seen;
+  std::vector<Node*> open;
+  if (loss.grad_fn() != nullptr) open.push_back(loss.grad_fn().get());
+  while (!open.empty()) {
+    Node* const node = open.back();
+    open.pop_back();
+    if (!seen.insert(node).second) continue;
+    const bool casts = node->name() == "ToCopyBackward0" && node->num_inputs() == 1 &&
+                       node->input_metadata(0).dtype() == at::kBFloat16;
+    for (const torch::autograd::Edge& edge : node->next_edges()) {
+      if (edge.function == nullptr) continue;
+      if (const auto* leaf = dynamic_cast<AccumulateGrad*>(edge.function.get())) {
+        const auto [place, first] = found.emplace(leaf->variable.unsafeGetTensorImpl(), casts);
+        if (!first) place->second = false;
+      } else {
+        open.push_back(edge.function.get());
+      }
+    }
+  }
+  return found;
+}
+
 // Views; the values keep the memory alive for as long as the tensors are used.
 std::vector<at::Tensor> as_tensors(const BufferLayout& layout, BufferValues& values) {
   std::vector<at::Tensor> tensors;
@@ -102,16 +136,24 @@ struct Worker::Impl {
   const Objective& objective;
   Weights& weights;
   std::optional<at::ScalarType> autocast;
+  bool channels_last;
   std::vector<at::Tensor> parameters;  // in the model's order; those trained are leaves
+  std::vector<at::Tensor> rounded;     // by arena entry, where there is a rounded copy
+  // Arena entries of which it is not known yet whether the rounded copy will
+  // do.
+  std::set<std::size_t> unknown;
   std::vector<at::Tensor> constants;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   bool checked = false;
+  std::vector<std::pair<at::Tensor*, at::Tensor>> next_leaves;
 
-  Impl(const Model& m, const Objective& o, Weights& w, Precision p)
+  Impl(const Model& m, const Objective& o, Weights& w, Precision p, Layout layout)
       : model(m),
         objective(o),
         weights(w),
         autocast(p == Precision::bfloat16 ? std::optional(at::kBFloat16) : std::nullopt),
+        channels_last(layout == Layout::channels_last ||
+                      (layout == Layout::automatic && autocast && m.prefers_channels_last())),
         parameters(m.parameters().size()),
         constants(as_tensors(m.constants(), w.constants)) {
     weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
@@ -119,10 +161,45 @@ struct Worker::Impl {
       tensor.requires_grad_(!model.parameters()[entry.parameter].frozen);
       parameters[entry.parameter] = tensor;
     });
+    if (weights.rounded.empty()) return;
+    for (const ArenaEntry& entry : weights.layout.entries()) {
+      at::Tensor tensor =
+          at::from_blob(weights.rounded.data() + entry.offset, entry.shape, at::kBFloat16);
+      unknown.insert(rounded.size());
+      rounded.push_back(tensor.requires_grad_());
+    }
   }
 
-  std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, BufferValues& values,
+  // Takes the rounded copy of what the graph only casts. Not before the copy is
+  // filled.
+  void use_rounded(const at::Tensor& loss) {
+    if (unknown.empty() || !weights.rounded_is_filled) return;
+    const std::map<const at::TensorImpl*, bool> casts = only_cast(loss);
+    for (auto entry = unknown.begin(); entry != unknown.end();) {
+      at::Tensor& leaf = parameters[weights.layout.entries()[*entry].parameter];
+      const auto found = casts.find(leaf.unsafeGetTensorImpl());
+      if (found == casts.end()) {
+        ++entry;
+        continue;
+      }
+      if (found->second) next_leaves.emplace_back(&leaf, rounded[*entry]);
+      entry = unknown.erase(entry);
+    }
+  }
+
+  // Between micro-batches.
+  void change_leaves() {
+    for (auto& [leaf, copy] : next_leaves) *leaf = copy;
+    next_leaves.clear();
+  }
+
+  std::vector<at::Tensor> forward(std::vector<at::Tensor> inputs, BufferValues& values,
                                   bool training) {
+    for (at::Tensor& input : inputs) {
+      if (!channels_last || !input.is_floating_point()) continue;
+      if (input.dim() == 4) input = input.contiguous(at::MemoryFormat::ChannelsLast);
+      if (input.dim() == 5) input = input.contiguous(at::MemoryFormat::ChannelsLast3d);
+    }
     std::vector<at::Tensor> buffers = as_tensors(model.buffers(), values);
     const WorkerGenerator draws(generator);
     ForwardContext context{.specs = model.parameters(),
@@ -150,8 +227,8 @@ struct Worker::Impl {
 };
 
 Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
-               Precision precision)
-    : impl_(std::make_unique<Impl>(model, objective, weights, precision)) {}
+               Precision precision, Layout layout)
+    : impl_(std::make_unique<Impl>(model, objective, weights, precision, layout)) {}
 
 Worker::~Worker() = default;
 
@@ -161,6 +238,7 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
   const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
   MicroBatchResult result{.buffers = impl_->weights.buffers,
                           .arrived = std::vector<std::uint8_t>(entries.size(), 0)};
+  impl_->change_leaves();
   const GradientSink sink{impl_->weights.layout, gradient, result.arrived, arrived};
   impl_->generator.set_current_seed(seed);
   for (std::size_t e = 0; e < entries.size(); ++e) {
@@ -174,6 +252,7 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
     impl_->check_once(outputs, targets);
     const at::Tensor loss = impl_->objective.loss(outputs, targets, weights_of(batch), factors);
     result.loss = loss.item<float>();
+    impl_->use_rounded(loss);
     if (loss.requires_grad()) loss.backward();
   }
   sink.close();

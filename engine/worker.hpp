@@ -25,8 +25,10 @@ class Worker {
   using Arrived = std::function<void(std::size_t entry)>;
 
   // All must outlive the worker; the weights stay where they are. Only the model's own operators
-  // run in lower precision: its outputs are float32 again.
-  Worker(const Model& model, const Objective& objective, Weights& weights, Precision precision);
+  // run in lower precision: its outputs are float32 again. Where the layout is automatic, images
+  // have their channels last in lower precision, if the model prefers that.
+  Worker(const Model& model, const Objective& objective, Weights& weights, Precision precision,
+         Layout layout);
   ~Worker();
 
   // Forward and backward of the sum of (mean loss * factor), one factor a term of the objective.

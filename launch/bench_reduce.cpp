@@ -144,7 +144,7 @@ class ReduceBench {
   void update(std::span<const float> gradient) {
     ++updates_;
     team_.run(0, optimizer_.run_count(), [&](int, std::int64_t run) {
-      optimizer_.update(run, parameters(), gradient, 1e-3, updates_, 1);
+      optimizer_.update(run, parameters(), {}, gradient, 1e-3, updates_, 1);
     });
   }
 

@@ -16,6 +16,7 @@ class Convnet : public Model {
     dropout_ = options.share("dropout", 0);
     const std::int64_t classes = options.count("classes", io::element_count(wanted));
     uses_batch_statistics_ = true;
+    prefers_channels_last_ = true;
     const Lists lists{parameters_, buffers_};
     std::int64_t width = input[0];
     for (std::size_t i = 0; i < channels.size(); ++i) {

@@ -78,6 +78,7 @@ class Resnet : public Model {
                           .fan_out_init = true}),
         stem_norm_({parameters_, buffers_}, "bn1", 64) {
     uses_batch_statistics_ = true;
+    prefers_channels_last_ = true;
     const Lists lists{parameters_, buffers_};
     std::int64_t in = 64;
     for (std::size_t layer = 0; layer < depth.blocks.size(); ++layer) {

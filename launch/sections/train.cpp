@@ -51,6 +51,16 @@ void add_train(Table& table) {
                                                         {"bfloat16", engine::Precision::bfloat16}});
       });
   table.set(
+      "train.layout", choice({"auto", "contiguous", "channels_last"}), "auto", Bound::identity,
+      "Of images in memory, which gives other bits; auto: channels last for the convolutional "
+      "networks of the zoo in bfloat16.",
+      [](RunConfig& c, const json& v) {
+        c.train.layout =
+            pick<engine::Layout>(v, {{"auto", engine::Layout::automatic},
+                                     {"contiguous", engine::Layout::contiguous},
+                                     {"channels_last", engine::Layout::channels_last}});
+      });
+  table.set(
       "train.order", choice({"canonical", "fast"}), "canonical", Bound::identity,
       "Of the gradients' sum; fast leaves it to the MPI library: other bits with other ranks.",
       [](RunConfig& c, const json& v) {

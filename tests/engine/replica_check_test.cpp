@@ -16,8 +16,8 @@ std::string after(const std::function<void(engine::Weights&, int rank)>& spoil) 
       5,
       [&](engine::Communicator& comm) {
         engine::Weights::Layouts layouts(*model);
-        engine::HostMemory host(comm, layouts.bytes(), 0);
-        engine::Weights weights(std::move(layouts), host);
+        engine::HostMemory host(comm, layouts.bytes(engine::Weights::RoundedCopy::no), 0);
+        engine::Weights weights(std::move(layouts), host, engine::Weights::RoundedCopy::no);
         weights.initialise(*model, 1);
         engine::ThreadTeam team(1);
         team.add();

@@ -1,5 +1,7 @@
+#include <c10/util/BFloat16.h>
 #include <hwy/targets.h>
 
+#include <bit>
 #include <cmath>
 #include <random>
 #include <thread>
@@ -7,6 +9,7 @@
 
 #include "kernels/adamw.hpp"
 #include "kernels/average.hpp"
+#include "kernels/bfloat16.hpp"
 #include "kernels/flush_to_zero.hpp"
 #include "kernels/lamb.hpp"
 #include "kernels/sgd.hpp"
@@ -147,4 +150,29 @@ TEST_CASE("a thread flushes denormals only after it was told to") {
   REQUIRE(after);
   REQUIRE(product == 0.0f);
   static_cast<void>(before);
+}
+
+TEST_CASE(
+    "values are rounded to bfloat16 as torch rounds them, on every "
+    "instruction set") {
+  std::vector<float> values{0.0f,    -0.0f,    1.0f,      1.00390625f, 1.01171875f,
+                            3.4e38f, INFINITY, -INFINITY, 1e-40f};
+  std::mt19937 engine(5);
+  while (values.size() < 100003) {
+    const float value = std::bit_cast<float>(static_cast<std::uint32_t>(engine()));
+    if (!std::isnan(value)) values.push_back(value);
+  }
+  on_every_target([&] {
+    std::vector<std::uint16_t> copy(values.size());
+    kernels::to_bfloat16(copy, values);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (copy[i] != c10::BFloat16(values[i]).x) FAIL(values[i] << " becomes " << copy[i]);
+    }
+    const std::vector<float> none(40, NAN);
+    std::vector<std::uint16_t> still(none.size());
+    kernels::to_bfloat16(still, none);
+    for (const std::uint16_t bits : still) {
+      REQUIRE(std::isnan(static_cast<float>(c10::BFloat16(bits, c10::BFloat16::from_bits()))));
+    }
+  });
 }
