@@ -53,16 +53,19 @@ ArenaSlice ArenaLayout::slice(std::size_t bucket, int rank, int ranks) const {
   const std::size_t first = bucket_blocks_[bucket];
   const std::size_t last = bucket_blocks_[bucket + 1];
   const ArenaSlice whole = blocks_slice(first, last);
-  // A rank's slice starts at the first block at or behind its even share.
-  const auto cut = [&](int r) {
-    const std::int64_t target = whole.begin + whole.count() * r / ranks;
+  // A piece starts at the first block at or behind its even share. Of many pieces some are empty,
+  // so the ranks take turns.
+  const auto cut = [&](int number) {
+    const std::int64_t target = whole.begin + whole.count() * number / ranks;
     const auto begin = blocks_.begin() + static_cast<std::ptrdiff_t>(first);
     const auto end = blocks_.begin() + static_cast<std::ptrdiff_t>(last);
     const auto found = std::lower_bound(
         begin, end, target, [](const ArenaBlock& b, std::int64_t t) { return b.offset < t; });
     return static_cast<std::size_t>(found - blocks_.begin());
   };
-  return blocks_slice(cut(rank), rank + 1 == ranks ? last : cut(rank + 1));
+  const int piece =
+      static_cast<int>((static_cast<std::size_t>(rank) + bucket) % static_cast<std::size_t>(ranks));
+  return blocks_slice(cut(piece), piece + 1 == ranks ? last : cut(piece + 1));
 }
 
 }  // namespace hadal::engine

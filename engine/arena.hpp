@@ -60,7 +60,7 @@ class ArenaLayout {
   std::size_t bucket_count() const { return bucket_blocks_.size() - 1; }
 
   // The slice of bucket `bucket` that `rank` of `ranks` owns: cut between blocks, as even as they
-  // allow.
+  // allow. Not in the order of the ranks.
   ArenaSlice slice(std::size_t bucket, int rank, int ranks) const;
 
  private:

@@ -9,9 +9,8 @@
 namespace hadal::engine {
 
 struct Weights {
-  // Whether what is trained also lies in memory rounded to bfloat16, for
-  // forward passes in lower precision: each value is rounded once, by the
-  // update, not once a forward pass.
+  // Whether what is trained also lies in memory rounded to bfloat16, for forward passes in lower
+  // precision: each value is rounded once, by the update, not once a forward pass.
   enum class RoundedCopy { no, yes };
 
   // Where the parameters lie in memory.

@@ -73,10 +73,9 @@ class TakeGradient : public torch::autograd::PostAccumulateGradHook {
   at::Tensor place_;
 };
 
-// The leaves whose only use in the graph of `loss` is one cast to bfloat16, as
-// autocast makes it, and those with any other use. A cast that the graph has
-// before the operators need not be made by the forward pass: a leaf that is
-// rounded already gives the same bits.
+// The leaves of the graph of `loss`: whether their only use is one cast to bfloat16, as autocast
+// makes it. That need not be made by the forward pass: a leaf that is rounded already gives the
+// same bits.
 std::map<const at::TensorImpl*, bool> only_cast(const at::Tensor& loss) {
   using torch::autograd::AccumulateGrad;
   using torch::autograd::Node;
@@ -139,8 +138,7 @@ struct Worker::Impl {
   bool channels_last;
   std::vector<at::Tensor> parameters;  // in the model's order; those trained are leaves
   std::vector<at::Tensor> rounded;     // by arena entry, where there is a rounded copy
-  // Arena entries of which it is not known yet whether the rounded copy will
-  // do.
+  // Arena entries of which it is not known yet whether the rounded copy will do.
   std::set<std::size_t> unknown;
   std::vector<at::Tensor> constants;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
@@ -170,8 +168,7 @@ struct Worker::Impl {
     }
   }
 
-  // Takes the rounded copy of what the graph only casts. Not before the copy is
-  // filled.
+  // Takes the rounded copy of what the graph only casts. Not before the copy is filled.
   void use_rounded(const at::Tensor& loss) {
     if (unknown.empty() || !weights.rounded_is_filled) return;
     const std::map<const at::TensorImpl*, bool> casts = only_cast(loss);
