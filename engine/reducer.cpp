@@ -79,12 +79,9 @@ std::span<float> Reducer::reduce_between_hosts(StepGradients& gradients, const L
   std::span<float> result;
   std::deque<HostExchange::Flight> flights;
   const auto landed = [&] {
-    bool first = true, first_done = false;
-    for (HostExchange::Flight& flight : flights) {
-      const bool done = flight.exchange->done();
-      if (std::exchange(first, false)) first_done = done;
-    }
-    return first_done;
+    const bool first = flights.front().exchange->done();
+    for (std::size_t k = 1; k < flights.size(); ++k) flights[k].exchange->done();
+    return first;
   };
   const auto add_landed = [&] {
     const HostExchange::Flight flight = std::move(flights.front());

@@ -92,7 +92,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
                reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
                                          state_.progress.step, plan.steps, kLoaderDepth);
-  round_parameters(session.host());
+  round_parameters();
   std::optional<io::Error> failure;
   if (state_.progress.step < plan.steps) {
     try {
@@ -105,15 +105,15 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
 }
 
 // The ranks of a host share out its copy.
-void Trainer::round_parameters(HostMemory& host) {
+void Trainer::round_parameters() {
   Weights& weights = state_.weights;
   if (weights.rounded.empty()) return;
-  const Share mine = shares(std::ssize(weights.rounded), host.size())[std::size_t(host.rank())];
+  const Share mine = shares(std::ssize(weights.rounded), host_.size())[std::size_t(host_.rank())];
   const auto begin = static_cast<std::size_t>(mine.begin);
   const auto count = static_cast<std::size_t>(mine.count());
   kernels::to_bfloat16(weights.rounded.subspan(begin, count),
                        std::span<const float>(weights.parameters).subspan(begin, count));
-  host.barrier();
+  host_.barrier();
   weights.rounded_is_filled = true;
 }
 

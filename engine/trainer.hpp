@@ -74,7 +74,7 @@ class Trainer {
  private:
   struct Control;
 
-  void round_parameters(HostMemory& host);
+  void round_parameters();
   std::vector<io::Batch> load(std::int64_t step);
   void fetch_next();
   Control exchange(const Wishes& mine, const std::vector<float>& losses,
@@ -90,7 +90,7 @@ class Trainer {
   const RunConfig& config_;
   const TrainingPlan& plan_;
   Communicator& comm_;
-  const HostMemory& host_;
+  HostMemory& host_;
   WorkerPool& pool_;
   const Objective& objective_;
   const Model& model_;

@@ -143,7 +143,6 @@ struct Worker::Impl {
   std::vector<at::Tensor> constants;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   bool checked = false;
-  std::vector<std::pair<at::Tensor*, at::Tensor>> next_leaves;
 
   Impl(const Model& m, const Objective& o, Weights& w, Precision p, Layout layout)
       : model(m),
@@ -168,26 +167,26 @@ struct Worker::Impl {
     }
   }
 
-  // Takes the rounded copy of what the graph only casts. Not before the copy is filled.
-  void use_rounded(const at::Tensor& loss) {
-    if (unknown.empty() || !weights.rounded_is_filled) return;
+  // The entries whose rounded copy will do from now on, as the graph only casts them; none before
+  // the copy is filled.
+  std::vector<std::size_t> newly_rounded(const at::Tensor& loss) {
+    std::vector<std::size_t> entries;
+    if (unknown.empty() || !weights.rounded_is_filled) return entries;
     const std::map<const at::TensorImpl*, bool> casts = only_cast(loss);
     for (auto entry = unknown.begin(); entry != unknown.end();) {
-      at::Tensor& leaf = parameters[weights.layout.entries()[*entry].parameter];
-      const auto found = casts.find(leaf.unsafeGetTensorImpl());
+      const auto found = casts.find(leaf_of(*entry).unsafeGetTensorImpl());
       if (found == casts.end()) {
         ++entry;
         continue;
       }
-      if (found->second) next_leaves.emplace_back(&leaf, rounded[*entry]);
+      if (found->second) entries.push_back(*entry);
       entry = unknown.erase(entry);
     }
+    return entries;
   }
 
-  // Between micro-batches.
-  void change_leaves() {
-    for (auto& [leaf, copy] : next_leaves) *leaf = copy;
-    next_leaves.clear();
+  at::Tensor& leaf_of(std::size_t entry) {
+    return parameters[weights.layout.entries()[entry].parameter];
   }
 
   std::vector<at::Tensor> forward(std::vector<at::Tensor> inputs, BufferValues& values,
@@ -235,11 +234,10 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
   const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
   MicroBatchResult result{.buffers = impl_->weights.buffers,
                           .arrived = std::vector<std::uint8_t>(entries.size(), 0)};
-  impl_->change_leaves();
   const GradientSink sink{impl_->weights.layout, gradient, result.arrived, arrived};
   impl_->generator.set_current_seed(seed);
   for (std::size_t e = 0; e < entries.size(); ++e) {
-    torch::autograd::impl::set_post_acc_grad_hooks(impl_->parameters[entries[e].parameter],
+    torch::autograd::impl::set_post_acc_grad_hooks(impl_->leaf_of(e),
                                                    std::make_unique<TakeGradient>(sink, e));
   }
   const std::vector<at::Tensor> inputs = as_tensors(batch.inputs);
@@ -249,8 +247,9 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
     impl_->check_once(outputs, targets);
     const at::Tensor loss = impl_->objective.loss(outputs, targets, weights_of(batch), factors);
     result.loss = loss.item<float>();
-    impl_->use_rounded(loss);
+    const std::vector<std::size_t> newly_rounded = impl_->newly_rounded(loss);
     if (loss.requires_grad()) loss.backward();
+    for (const std::size_t e : newly_rounded) impl_->leaf_of(e) = impl_->rounded[e];
   }
   sink.close();
   return result;

@@ -22,7 +22,7 @@ HWY_INLINE void average_vector(D d, float* average, const float* value, float ra
 }
 
 void MoveAverage(float* average, const float* value, std::size_t count, float rate) {
-  const auto body = [&](auto d, std::size_t i)
+  const auto body = [=](auto d, std::size_t i)
                         HWY_ATTR { average_vector(d, average + i, value + i, rate); };
   for_each_vector(count, body, average, value);
 }

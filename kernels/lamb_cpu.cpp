@@ -39,7 +39,7 @@ HWY_INLINE void update_vector(D d, float* update, const float* param, const floa
 
 void LambMoments(const float* grad, float* first, float* second, std::size_t count,
                  const LambStep& step) {
-  const auto body = [&](auto d, std::size_t i)
+  const auto body = [=](auto d, std::size_t i)
                         HWY_ATTR { moments_vector(d, grad + i, first + i, second + i, step); };
   for_each_vector(count, body, grad, first, second);
 }

@@ -34,11 +34,11 @@ HWY_INLINE void sgd_vector(D d, float* param, const float* grad, float* buffer,
 void Sgd(float* param, const float* grad, float* buffer, std::size_t count, const SgdStep& step) {
   // A null buffer must not be offset: there is none without momentum.
   if (buffer == nullptr) {
-    const auto body = [&](auto d, std::size_t i)
+    const auto body = [=](auto d, std::size_t i)
                           HWY_ATTR { sgd_vector(d, param + i, grad + i, nullptr, step); };
     for_each_vector(count, body, param, grad);
   } else {
-    const auto body = [&](auto d, std::size_t i)
+    const auto body = [=](auto d, std::size_t i)
                           HWY_ATTR { sgd_vector(d, param + i, grad + i, buffer + i, step); };
     for_each_vector(count, body, param, grad, buffer);
   }

@@ -152,9 +152,7 @@ TEST_CASE("a thread flushes denormals only after it was told to") {
   static_cast<void>(before);
 }
 
-TEST_CASE(
-    "values are rounded to bfloat16 as torch rounds them, on every "
-    "instruction set") {
+TEST_CASE("values are rounded to bfloat16 as torch rounds them, on every instruction set") {
   std::vector<float> values{0.0f,    -0.0f,    1.0f,      1.00390625f, 1.01171875f,
                             3.4e38f, INFINITY, -INFINITY, 1e-40f};
   std::mt19937 engine(5);
