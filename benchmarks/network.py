@@ -4,8 +4,8 @@
 
 Each host has a link of its own (1,000 Mbit/s both ways unless said otherwise) to one switch. Prints
 the reduction's time against the link's bound for recursive halving and doubling, then how much of
-the reduction resnet18's backward hides, in turn with overlap and without; the losses must agree bit
-for bit with those of one host. Needs root, iproute2 and build/dev."""
+the reduction resnet18's backward hides, in turn with overlap and without, and what is left of it
+with bfloat16 on the wire; the losses must agree bit for bit with those of one host. Needs root, iproute2 and build/dev."""
 
 import json
 import os
@@ -116,23 +116,28 @@ def main():
             print(f"{count} hosts, {row['bytes'] / 1e6:.0f} MB, {row['order']:<9} {middle(row['all_seconds'])}: "
                   f"{row['seconds'] / bound:.3f} of the link's bound of {1e3 * bound:.1f} ms")
         step = ("bench", "step", "--model", "resnet18", "--workers", "1", "--warm-up", "3", "--steps", "10")
-        losses = {on_one_host(count, *step)["loss"]}
-        exposed = {"always": [], "never": []}
-        whole = {"always": [], "never": []}
-        compute = {"always": [], "never": []}
+        # bfloat16 rounds parts of a step, as many as a power of two allows: here one a host.
+        contestants = [(wire, overlap) for wire in ("float32", "bfloat16")[:1 if count & (count - 1) else 2]
+                       for overlap in ("always", "never")]
+        expected = {wire: on_one_host(count, *step, "--wire", wire)["loss"] for wire, _ in contestants}
+        results = {contestant: [] for contestant in contestants}
         for round_number in range(rounds):
-            order = list(exposed) if round_number % 2 else list(exposed)[::-1]
-            for overlap in order:
-                result = hosts.run(*step, "--overlap", overlap)
-                losses.add(result["loss"])
-                exposed[overlap] += result["reduce_seconds"]
-                whole[overlap] += result["step_seconds"]
-                compute[overlap] += result["compute_seconds"]
-        assert len(losses) == 1, f"the losses differ: {losses}"
-        for overlap in exposed:
-            print(f"{count} hosts, resnet18, overlap {overlap:<6} step {middle(whole[overlap])}, compute "
-                  f"{middle(compute[overlap])}, exposed reduction {middle(exposed[overlap])}")
-        hidden = 1 - statistics.median(exposed["always"]) / statistics.median(exposed["never"])
+            for wire, overlap in contestants if round_number % 2 else contestants[::-1]:
+                result = hosts.run(*step, "--overlap", overlap, "--wire", wire)
+                assert result["loss"] == expected[wire], f"the losses differ: {result['loss']}, {expected[wire]}"
+                results[wire, overlap].append(result)
+
+        def all_of(contestant, key):
+            return [seconds for result in results[contestant] for seconds in result[key]]
+
+        for wire, overlap in contestants:
+            sent = results[wire, overlap][0]["sent_bytes"]
+            whole, compute, reduce, update = (
+                middle(all_of((wire, overlap), f"{key}_seconds")) for key in ("step", "compute", "reduce", "update"))
+            print(f"{count} hosts, resnet18, wire {wire}, overlap {overlap:<6} step {whole}, compute {compute}, "
+                  f"exposed reduction {reduce}, update {update}, {sent / 1e6:.1f} MB sent by a host")
+        hidden = 1 - (statistics.median(all_of(("float32", "always"), "reduce_seconds"))
+                      / statistics.median(all_of(("float32", "never"), "reduce_seconds")))
         print(f"{count} hosts: backward hides {100 * hidden:.0f} % of the reduction; the losses equal one host's")
 
 

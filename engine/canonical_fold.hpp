@@ -57,11 +57,16 @@ class Leaves {
 template <class Value>
 class CanonicalFold {
  public:
-  // `add(a, b)` gives the sum of two nodes; it runs outside the lock.
+  // `add(a, b)` gives the sum of two nodes; `seal(node, value)`, if any, is called once for each
+  // node that goes into its parent, before. Both run outside the lock.
   using Add = std::function<Value(Value, Value)>;
+  using Seal = std::function<void(kernels::TreeNode, Value&)>;
 
-  CanonicalFold(const Leaves& leaves, Share share, Add add)
-      : leaves_(leaves), range_(leaves.padded_share(share)), add_(std::move(add)) {}
+  CanonicalFold(const Leaves& leaves, Share share, Add add, Seal seal = nullptr)
+      : leaves_(leaves),
+        range_(leaves.padded_share(share)),
+        add_(std::move(add)),
+        seal_(std::move(seal)) {}
 
   // With `adds` false it is left to stand beside its sibling.
   void arrive(std::int64_t leaf, Value value, bool adds = true) {
@@ -76,17 +81,25 @@ class CanonicalFold {
         nodes_.emplace(node, std::move(value));
         return;
       }
-      if (leaves_.any(node.sibling())) {
-        const auto sibling = nodes_.find(node.sibling());
-        if (sibling == nodes_.end()) {
-          nodes_.emplace(node, std::move(value));
-          return;
-        }
-        Value other = std::move(sibling->second);
-        nodes_.erase(sibling);
+      if (!leaves_.any(node.sibling())) {
         lock.unlock();
-        value = add_(std::move(value), std::move(other));
+        if (seal_) seal_(node, value);
+        node = parent;
+        continue;
       }
+      const auto sibling = nodes_.find(node.sibling());
+      if (sibling == nodes_.end()) {
+        nodes_.emplace(node, std::move(value));
+        return;
+      }
+      Value other = std::move(sibling->second);
+      nodes_.erase(sibling);
+      lock.unlock();
+      if (seal_) {
+        seal_(node, value);
+        seal_(node.sibling(), other);
+      }
+      value = add_(std::move(value), std::move(other));
       node = parent;
     }
   }
@@ -101,6 +114,7 @@ class CanonicalFold {
   const Leaves& leaves_;
   Share range_;
   Add add_;
+  Seal seal_;
   std::mutex mutex_;
   std::map<kernels::TreeNode, Value> nodes_;
 };

@@ -38,12 +38,23 @@ Progress progress_from(const json& stored) {
   return progress;
 }
 
-std::vector<io::TensorEntry> state_entries(const ArenaLayout& layout, const Optimizer& optimizer) {
+std::string wire_state(std::int64_t part) { return fmt::format("wire_rounding.{}", part); }
+
+// Of the optimizer, then of the rounding.
+std::vector<std::string> state_names(const TrainingState& state) {
+  std::vector<std::string> names = state.optimizer.state_names();
+  for (std::int64_t part = 0; state.rounding && part < state.rounding->part_count(); ++part) {
+    names.push_back(wire_state(part));
+  }
+  return names;
+}
+
+std::vector<io::TensorEntry> state_entries(const TrainingState& state) {
   std::vector<io::TensorEntry> entries;
-  for (const std::string& state : optimizer.state_names()) {
-    for (const ArenaEntry& entry : layout.entries()) {
+  for (const std::string& name : state_names(state)) {
+    for (const ArenaEntry& entry : state.weights.layout.entries()) {
       entries.push_back(
-          {.name = state + "/" + entry.name, .dtype = io::DType::f32, .shape = entry.shape});
+          {.name = name + "/" + entry.name, .dtype = io::DType::f32, .shape = entry.shape});
     }
   }
   return entries;
@@ -71,10 +82,32 @@ AlignedBuffer collect_bucket(Communicator& comm, const ArenaLayout& layout, std:
   return whole;
 }
 
+// The same where one rank has all of it.
+AlignedBuffer fetch_bucket(Communicator& comm, const ArenaSlice& slice, int holder,
+                           std::span<float> arena) {
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  AlignedBuffer whole(comm.rank() == 0 ? slice.count() : 0);
+  if (comm.rank() == holder) {
+    const std::span<float> values = arena.subspan(static_cast<std::size_t>(slice.begin),
+                                                  static_cast<std::size_t>(slice.count()));
+    if (holder == 0) {
+      std::copy(values.begin(), values.end(), whole.data());
+    } else {
+      out.push_back({0, std::as_bytes(values)});
+    }
+  } else if (comm.rank() == 0) {
+    in.push_back({holder, std::as_writable_bytes(whole.span())});
+  }
+  comm.exchange(out, in);
+  return whole;
+}
+
 // Rank 0's failure must not keep the others waiting: it goes on collecting and throws at the end.
 std::optional<io::FileDigest> write_optimizer(Communicator& comm, const fs::path& folder,
-                                              const ArenaLayout& layout, Optimizer& optimizer,
+                                              TrainingState& state,
                                               std::optional<io::Error>& failure) {
+  const ArenaLayout& layout = state.weights.layout;
   std::optional<io::HashingFile> file;
   const auto attempt = [&](auto&& body) {
     if (comm.rank() != 0 || failure) return;
@@ -85,19 +118,28 @@ std::optional<io::FileDigest> write_optimizer(Communicator& comm, const fs::path
     }
   };
   attempt([&] {
-    std::vector<io::TensorEntry> entries = state_entries(layout, optimizer);
+    std::vector<io::TensorEntry> entries = state_entries(state);
     const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
     file.emplace(folder / "optimizer.safetensors");
     file->append(std::as_bytes(std::span(header)));
   });
-  for (std::size_t s = 0; s < optimizer.state_names().size(); ++s) {
+  const auto append = [&](std::size_t b, AlignedBuffer bucket) {
+    const ArenaSlice slice = layout.slice(b, 0, 1);
+    attempt([&] {
+      append_blocks(*file, layout, bucket.span(), slice.first_block, slice.last_block, slice.begin);
+    });
+  };
+  for (std::size_t s = 0; s < state.optimizer.state_names().size(); ++s) {
     for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
-      const AlignedBuffer bucket = collect_bucket(comm, layout, b, optimizer.state(s, b));
-      const ArenaSlice slice = layout.slice(b, 0, 1);
-      attempt([&] {
-        append_blocks(*file, layout, bucket.span(), slice.first_block, slice.last_block,
-                      slice.begin);
-      });
+      append(b, collect_bucket(comm, layout, b, state.optimizer.state(s, b)));
+    }
+  }
+  for (std::int64_t part = 0; state.rounding && part < state.rounding->part_count(); ++part) {
+    const int holder = state.rounding->speaker(part);
+    const std::span<float> values =
+        comm.rank() == holder ? state.rounding->left_out(part) : std::span<float>();
+    for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
+      append(b, fetch_bucket(comm, layout.slice(b, 0, 1), holder, values));
     }
   }
   std::optional<io::FileDigest> digest;
@@ -145,7 +187,7 @@ fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const M
       failure = io::as_error(exception);
     }
   }
-  const auto digest = write_optimizer(comm, folder, state.weights.layout, state.optimizer, failure);
+  const auto digest = write_optimizer(comm, folder, state, failure);
   if (comm.rank() == 0 && !failure) {
     try {
       manifest.files.push_back(*digest);
@@ -164,7 +206,7 @@ bool load_fork(Communicator& comm, const fs::path& folder, const json& run, cons
   bool same = false;
   run_collectively(comm, "looking at the fork's optimizer", [&] {
     const auto header = io::read_safetensors_header(folder / "optimizer.safetensors");
-    const auto wanted = state_entries(state.weights.layout, state.optimizer);
+    const auto wanted = state_entries(state);
     same = header.tensors.size() == wanted.size() &&
            std::all_of(wanted.begin(), wanted.end(), [&](const io::TensorEntry& entry) {
              return header.find(entry.name) != nullptr;
@@ -175,7 +217,7 @@ bool load_fork(Communicator& comm, const fs::path& folder, const json& run, cons
   } else {
     run_collectively(comm, "reading a checkpoint",
                      [&] { read_model(folder / "model.safetensors", {}, model, state.weights); });
-    state.optimizer.start_average(state.weights.parameters);
+    state.optimizer.start_from(state.weights.parameters);
   }
   // Its schedule, order and best start anew; AdamW's bias correction follows its states.
   state.progress = {.updates = same ? state.progress.updates : 0};
@@ -194,6 +236,15 @@ void load_checkpoint(Communicator& comm, const fs::path& folder, const json& run
         read_state(header, fd.get(), path, state.weights.layout, state.optimizer.state_names()[s],
                    state.weights.layout.slice(b, comm.rank(), comm.size()),
                    state.optimizer.state(s, b));
+      }
+    }
+    for (std::int64_t part = 0; state.rounding && part < state.rounding->part_count(); ++part) {
+      if (state.rounding->speaker(part) != comm.rank()) continue;
+      for (std::size_t b = 0; b < state.weights.layout.bucket_count(); ++b) {
+        const ArenaSlice slice = state.weights.layout.slice(b, 0, 1);
+        read_state(header, fd.get(), path, state.weights.layout, wire_state(part), slice,
+                   state.rounding->left_out(part).subspan(static_cast<std::size_t>(slice.begin),
+                                                          static_cast<std::size_t>(slice.count())));
       }
     }
     state.progress = progress_from(run.at("progress"));

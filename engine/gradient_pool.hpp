@@ -43,10 +43,12 @@ class GradientBuffer {
 
 using GradientNodes = std::map<kernels::TreeNode, GradientBuffer>;
 
-// A node of the canonical sum and its values, wherever they lie.
+// A node of the canonical sum and its values, wherever they lie: in float32, or rounded to bfloat16
+// where they came so from another host.
 struct GradientSource {
   kernels::TreeNode node;
   const float* values = nullptr;
+  const std::uint16_t* rounded = nullptr;
 };
 
 class GradientPool {

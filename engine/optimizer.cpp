@@ -45,8 +45,11 @@ Optimizer::Setting Optimizer::setting_of(const OptimizerOptions& options, const 
 }
 
 Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank,
-                     int ranks, std::span<const std::uint8_t> reached)
-    : options_(options), blocks_(layout.blocks()), ratios_(layout.entries().size(), 1.0f) {
+                     int ranks, Wire wire, std::span<const std::uint8_t> reached)
+    : options_(options),
+      has_masters_(wire == Wire::bfloat16),
+      blocks_(layout.blocks()),
+      ratios_(layout.entries().size(), 1.0f) {
   for (const ArenaEntry& entry : layout.entries()) {
     settings_.push_back(setting_of(options, entry));
     if (!reached.empty()) settings_.back().reached = reached[settings_.size() - 1] != 0;
@@ -56,6 +59,8 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout,
   } else if (options.momentum != 0) {
     state_names_ = {"momentum_buffer"};
   }
+  master_ = state_names_.size();
+  if (has_masters_) state_names_.emplace_back("master");
   if (options.average) state_names_.emplace_back("average");
   std::size_t owned_blocks = 0;
   std::int64_t owned = 0;
@@ -87,6 +92,13 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout,
   bucket_starts_.push_back(owned);
   if (has_ratios()) measured_.resize(2 * owned_blocks);
   for (std::size_t s = 0; s < state_names_.size(); ++s) states_.emplace_back(owned);
+  if (!has_masters_) return;
+  change_.resize(static_cast<std::size_t>(owned));
+  for (std::size_t b = 0; b + 1 < bucket_starts_.size(); ++b) {
+    changes_.push_back(std::span<const std::uint16_t>(change_).subspan(
+        static_cast<std::size_t>(bucket_starts_[b]),
+        static_cast<std::size_t>(bucket_starts_[b + 1] - bucket_starts_[b])));
+  }
 }
 
 std::span<float> Optimizer::state(std::size_t number, std::size_t bucket) {
@@ -104,7 +116,9 @@ void Optimizer::measure(std::int64_t number, std::span<const float> parameters,
   for (std::size_t k = run.first_block; k < run.last_block; ++k, sums += 2) {
     const auto begin = static_cast<std::size_t>(blocks_[k].offset);
     const auto count = static_cast<std::size_t>(blocks_[k].count);
-    const std::span<const float> param = parameters.subspan(begin, count);
+    const std::span<const float> param = has_masters_
+                                             ? master(run, blocks_[k].offset - run.begin, count)
+                                             : parameters.subspan(begin, count);
     const std::span<const float> grad = gradient.subspan(begin, count);
     sums[0] = kernels::sum_of_squares(param);
     if (options_.kind == OptimizerKind::lars) {
@@ -158,16 +172,21 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
   if (!trains(run.entry, update)) return;
   lr *= settings_[run.entry].lr_scale;
   // Whatever comes after the update finds the parameters in the core's cache.
-  const bool more = has_average() || !rounded.empty();
+  const bool more = has_average() || has_masters_ || !rounded.empty();
   const std::int64_t piece = more ? kernels::kNormBlock : run.count;
   for (std::int64_t at = 0; at < run.count; at += piece) {
     const auto begin = static_cast<std::size_t>(run.begin + at);
     const std::int64_t length = std::min(piece, run.count - at);
     const auto count = static_cast<std::size_t>(length);
-    const std::span<float> param = parameters.subspan(begin, count);
+    const std::span<float> used = parameters.subspan(begin, count);
+    const std::span<float> param = has_masters_ ? master(run, at, count) : used;
     update_piece(run, run.state + at, param, gradient.subspan(begin, count), lr, update,
                  grad_scale);
-    if (!rounded.empty()) kernels::to_bfloat16(rounded.subspan(begin, count), param);
+    if (has_masters_) {
+      const auto state = static_cast<std::size_t>(run.state + at);
+      kernels::follow(used, std::span(change_).subspan(state, count), param);
+    }
+    if (!rounded.empty()) kernels::to_bfloat16(rounded.subspan(begin, count), used);
     if (!has_average()) continue;
     kernels::move_average(states_.back().subspan(run.state + at, run.state + at + length), param,
                           static_cast<float>(1 - *options_.average));
@@ -215,13 +234,14 @@ void Optimizer::update_piece(const Run& run, std::int64_t at, std::span<float> p
   kernels::sgd(param, grad, options_.momentum == 0 ? std::span<float>() : state(0), step);
 }
 
-void Optimizer::start_average(std::span<const float> parameters) {
-  if (!has_average()) return;
-  for (const Run& run : runs_) {
-    const std::span<const float> from = parameters.subspan(static_cast<std::size_t>(run.begin),
-                                                           static_cast<std::size_t>(run.count));
-    std::copy(from.begin(), from.end(),
-              states_.back().subspan(run.state, run.state + run.count).begin());
+void Optimizer::start_from(std::span<const float> parameters) {
+  for (std::size_t s = master_; s < states_.size(); ++s) {
+    for (const Run& run : runs_) {
+      const std::span<const float> from = parameters.subspan(static_cast<std::size_t>(run.begin),
+                                                             static_cast<std::size_t>(run.count));
+      std::copy(from.begin(), from.end(),
+                states_[s].subspan(run.state, run.state + run.count).begin());
+    }
   }
 }
 

@@ -18,23 +18,28 @@ namespace hadal::engine {
 // The group that holds for a parameter: the last one that matches its name, or nothing.
 const GroupOptions* group_of(const OptimizerOptions& options, const std::string& name);
 
+// What an update has added to the owned slices, bucket by bucket, in bfloat16.
+using Changes = std::vector<std::span<const std::uint16_t>>;
+
 class Optimizer {
  public:
   // `reached[e]` says whether a gradient ever reaches arena entry e; those it does not reach are
-  // left alone, as PyTorch does. Empty: all. Groups must have their `until` in steps.
+  // left alone, as PyTorch does. Empty: all. Groups must have their `until` in steps. Where
+  // changes travel in bfloat16, what is updated are masters in float32; parameters follow them.
   Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank, int ranks,
-            std::span<const std::uint8_t> reached = {});
+            Wire wire = Wire::float32, std::span<const std::uint8_t> reached = {});
 
   // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none;
-  // and "average" where a moving average of the parameters is kept.
+  // "master" where parameters follow masters, and "average" where a moving average is kept.
   const std::vector<std::string>& state_names() const { return state_names_; }
 
   // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
   std::span<float> state(std::size_t number, std::size_t bucket);
 
+  // Masters and average begin with these parameters.
+  void start_from(std::span<const float> parameters);
+
   bool has_average() const { return options_.average.has_value(); }
-  // The average begins with these parameters.
-  void start_average(std::span<const float> parameters);
   // Exchanges the owned slices with the average of them; `rounded` is their copy in bfloat16, or
   // empty.
   void swap_average(std::span<float> parameters, std::span<std::uint16_t> rounded);
@@ -59,6 +64,10 @@ class Optimizer {
                std::span<const float> gradient, double lr, std::int64_t update, float grad_scale);
   // Of all ranks, in the order of their blocks: `sums[k]` are those of block k of the layout.
   void set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums);
+
+  // What the last update has added to the owned slices, where parameters follow masters, else null:
+  // whoever adds it to the parameters before has them. Stays where it is.
+  const Changes* changes() const { return has_masters_ ? &changes_ : nullptr; }
 
   // Updates run `number` of the parameter arena (and its copy, where it has one) from the gradient
   // arena. `update` counts from 1, `grad_scale` multiplies the gradient (clipping). Distinct runs
@@ -86,6 +95,11 @@ class Optimizer {
     std::size_t owned_block = 0;  // number of its first block among the owned ones
   };
 
+  // Elements of a run, from element `at` of it on.
+  std::span<float> master(const Run& run, std::int64_t at, std::size_t count) {
+    const std::int64_t begin = run.state + at;
+    return states_[master_].subspan(begin, begin + static_cast<std::int64_t>(count));
+  }
   void update_piece(const Run& run, std::int64_t at, std::span<float> param,
                     std::span<const float> grad, double lr, std::int64_t update, float grad_scale);
   kernels::LambStep lamb_step_of(const Run& run, double lr, std::int64_t update,
@@ -93,9 +107,13 @@ class Optimizer {
   static Setting setting_of(const OptimizerOptions& options, const ArenaEntry& entry);
 
   OptimizerOptions options_;
+  bool has_masters_;
   std::vector<Setting> settings_;  // by arena entry
   std::vector<std::string> state_names_;
   std::vector<AlignedBuffer> states_;
+  std::size_t master_ = 0;             // number of that state
+  std::vector<std::uint16_t> change_;  // as long as a state
+  Changes changes_;                    // in it
   std::vector<Run> runs_;
   std::vector<ArenaBlock> blocks_;  // of the layout
   std::vector<double> measured_;

@@ -18,26 +18,16 @@ constexpr std::size_t kInFlight = 3;
 
 }  // namespace
 
-std::vector<Share> shares_of(std::int64_t items, const HostMemory& host) {
-  int ranks = 0;
-  for (const auto& each : host.hosts()) ranks += static_cast<int>(each.size());
-  const std::vector<Share> in_order = shares(items, ranks);
-  std::vector<Share> by_rank(in_order.size());
-  auto next = in_order.begin();
-  for (const auto& each : host.hosts()) {
-    for (const int rank : each) by_rank[static_cast<std::size_t>(rank)] = *next++;
-  }
-  return by_rank;
-}
-
 Reducer::Reducer(Communicator& comm, HostMemory& host, const ArenaLayout& layout,
-                 GradientPool& pool, std::vector<Share> shares, ThreadTeam& team)
+                 GradientPool& pool, std::vector<Share> shares, ThreadTeam& team,
+                 const PartRounding* rounding)
     : comm_(comm),
       host_(host),
       layout_(layout),
       pool_(pool),
       team_(team),
-      exchange_(comm, host, layout, std::move(shares), team),
+      rounding_(rounding),
+      exchange_(comm, host, layout, std::move(shares), team, rounding),
       order_(layout.bucket_count()) {
   std::iota(order_.begin(), order_.end(), std::uint64_t{0});
   std::size_t blocks = 0;
@@ -68,7 +58,7 @@ std::span<float> Reducer::reduce(StepGradients& gradients, const Leaves& leaves)
   gradients.publish();
   wait([&] { host_.barrier(); });
   const std::span<float> result = gradients.result();
-  const TreeSum sum(leaves, root, pool_.published().value());
+  const TreeSum sum(leaves, root, pool_.published().value(), rounding_);
   add_up(sum, all_runs(), result);
   return result;
 }
@@ -89,7 +79,7 @@ std::span<float> Reducer::reduce_between_hosts(StepGradients& gradients, const L
     if (!own || runs_[flight.bucket].empty()) return;
     std::vector<GradientSource> sources = *own;
     sources.insert(sources.end(), flight.sources.begin(), flight.sources.end());
-    add_up(TreeSum(leaves, root, sources), runs_[flight.bucket], result);
+    add_up(TreeSum(leaves, root, sources, rounding_), runs_[flight.bucket], result);
   };
   for (std::size_t served = 0; served < order_.size(); ++served) {
     const std::size_t bucket = order_[served];
@@ -172,9 +162,10 @@ void Reducer::take_squares(const Run& run, std::span<const float> values) {
   }
 }
 
-void Reducer::gather(std::span<float> arena, std::span<std::uint16_t> rounded) {
+void Reducer::gather(std::span<float> arena, std::span<std::uint16_t> rounded,
+                     const Changes* changes) {
   wait([&] {
-    if (host_.hosts().size() > 1) exchange_.gather(arena, rounded);
+    if (host_.hosts().size() > 1) exchange_.gather(arena, rounded, changes);
     host_.barrier();
   });
 }

@@ -15,14 +15,12 @@
 
 namespace hadal::engine {
 
-// The shares of `items` by rank, dealt out host by host: what a host adds up is one range.
-std::vector<Share> shares_of(std::int64_t items, const HostMemory& host);
-
 class Reducer {
  public:
-  // All arguments must outlive the reducer; `shares[r]` are the micro-batches of rank r.
+  // All arguments must outlive the reducer; `shares[r]` are the micro-batches of rank r (see
+  // shares_of()).
   Reducer(Communicator& comm, HostMemory& host, const ArenaLayout& layout, GradientPool& pool,
-          std::vector<Share> shares, ThreadTeam& team);
+          std::vector<Share> shares, ThreadTeam& team, const PartRounding* rounding = nullptr);
 
   // Whether there is anything that can go on beside backward: messages to other hosts.
   bool can_overlap() const { return host_.hosts().size() > 1; }
@@ -38,8 +36,10 @@ class Reducer {
   const std::vector<double>& squares() const { return squares_; }
 
   // Collective. Every rank's owned slices of `arena` to all ranks; `arena` is the host's one copy,
-  // `rounded` its copy in bfloat16, whose owned slices are up to date, or empty.
-  void gather(std::span<float> arena, std::span<std::uint16_t> rounded = {});
+  // `rounded` its copy in bfloat16, whose owned slices are up to date, or empty. With `changes` all
+  // hosts have the values before an update, which they add them to.
+  void gather(std::span<float> arena, std::span<std::uint16_t> rounded = {},
+              const Changes* changes = nullptr);
 
   // Collective. The same as reduce() by the communicator's own all_reduce, after each rank has
   // added up its own nodes: the result depends on the number of ranks. Every rank gets the whole
@@ -72,6 +72,7 @@ class Reducer {
   const ArenaLayout& layout_;
   GradientPool& pool_;
   ThreadTeam& team_;
+  const PartRounding* rounding_;
   HostExchange exchange_;
   std::vector<std::vector<Run>> runs_;  // by bucket
   std::vector<double> squares_;

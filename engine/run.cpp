@@ -95,7 +95,6 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   const fs::path model_path = config.run.dir / "model" / "model.safetensors";
   const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
   TrainOutcome outcome{.model = model_path, .checkpoint = {}};
-  state.optimizer.start_average(state.weights.parameters);
   outcome.checkpoint = resume(config, place, comm, session, identity, store);
 
   WorkerPool& pool = session.pool();
@@ -191,15 +190,19 @@ ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
   const auto model = check_model(config, index);
   const ArenaLayout layout(model->parameters(), ArenaLayout::Holds::trained);
   const ArenaLayout frozen(model->parameters(), ArenaLayout::Holds::frozen);
-  const Optimizer optimizer(config.optimizer, layout, 0, 1);
-  const auto states = static_cast<std::int64_t>(optimizer.state_names().size());
+  const Optimizer optimizer(config.optimizer, layout, 0, 1, config.train.wire);
+  const std::optional<WireParts> parts = wire_parts(config.train);
+  const std::int64_t left_out = parts ? parts->count : 0;
+  const std::int64_t states = std::ssize(optimizer.state_names()) + left_out;
   constexpr std::int64_t kBytes = sizeof(float);
   return {.parameters = layout.parameter_count(),
           .frozen_parameters = frozen.parameter_count(),
           .checkpoint_bytes =
               kBytes * (layout.parameter_count() * (1 + states) + frozen.parameter_count()),
           .worker_bytes = 2 * layout.size() * kBytes,
-          .reduction_bytes = layout.size() * kBytes};
+          .reduction_bytes = layout.size() * kBytes / (parts ? 2 : 1),
+          .wire_parts = left_out,
+          .wire_bytes = left_out * layout.size() * kBytes};
 }
 
 }  // namespace hadal::engine

@@ -54,6 +54,8 @@ struct ModelSize {
   std::int64_t checkpoint_bytes = 0;
   std::int64_t worker_bytes = 0;     // gradient memory of one worker, without activations
   std::int64_t reduction_bytes = 0;  // of one gradient: what ranks exchange in a step grows with it
+  std::int64_t wire_parts = 0;       // that are rounded, each of them kept to what that leaves out:
+  std::int64_t wire_bytes = 0;       // over all hosts together
 };
 ModelSize model_size(const RunConfig& config, const io::DataIndex& index);
 

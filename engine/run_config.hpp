@@ -30,6 +30,7 @@ enum class OnNonFinite { stop, skip };
 enum class Precision { float32, bfloat16 };
 enum class Layout { automatic, contiguous, channels_last };
 enum class SumOrder { canonical, fast };
+enum class Wire { float32, bfloat16 };
 enum class LossKind {
   cross_entropy,
   mean_squared_error,
@@ -121,6 +122,8 @@ struct TrainOptions {
   Precision precision = Precision::float32;  // of the forward pass; weights stay float32
   Layout layout = Layout::automatic;         // of images in memory, which decides about kernels
   SumOrder order = SumOrder::canonical;
+  Wire wire = Wire::float32;    // of gradients and parameters between hosts
+  std::int64_t wire_parts = 4;  // of a step, each rounded for itself; a power of two
   Span evaluate_every{1, Span::Unit::epochs};
 };
 

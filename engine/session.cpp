@@ -11,6 +11,28 @@
 #include "io/log.hpp"
 
 namespace hadal::engine {
+namespace {
+
+Weights::RoundedCopy rounded_copy(const RunConfig& config, Session::Purpose purpose) {
+  const bool trains = purpose == Session::Purpose::train;
+  return trains && config.train.precision == Precision::bfloat16 ? Weights::RoundedCopy::yes
+                                                                 : Weights::RoundedCopy::no;
+}
+
+std::int64_t micro_batches(const TrainOptions& train) {
+  return train.global_batch / train.micro_batch;
+}
+
+// Gradient buffers of a rank, on hosts like these, with so many workers each.
+int buffers_for(const TrainOptions& train, const HostMemory::Hosts& hosts, int workers) {
+  int most = 1;
+  for (const Share& share : shares_of(micro_batches(train), hosts, wire_parts(train))) {
+    most = std::max(most, GradientPool::buffers_for(share, workers));
+  }
+  return most;
+}
+
+}  // namespace
 
 io::Shape output_shape(const RunConfig& config, const io::DataIndex& data) {
   if (config.model.kind.empty()) return {};  // the program knows
@@ -55,12 +77,6 @@ std::vector<InputSpec> input_specs(const io::DataIndex& data) {
   return inputs;
 }
 
-static Weights::RoundedCopy rounded_copy(const RunConfig& config, Session::Purpose purpose) {
-  const bool trains = purpose == Session::Purpose::train;
-  return trains && config.train.precision == Precision::bfloat16 ? Weights::RoundedCopy::yes
-                                                                 : Weights::RoundedCopy::no;
-}
-
 Session::Session(const RunConfig& config, const Place& place, Communicator& comm,
                  const io::DataIndex& data, Purpose purpose)
     : objective_(config.objective, target_names(config.data)) {
@@ -86,14 +102,14 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
     // Without momentum it keeps no state.
     Optimizer optimizer(OptimizerOptions{}, weights.layout, comm.rank(), comm.size());
     state_ = std::make_unique<TrainingState>(
-        TrainingState{std::move(weights), std::move(optimizer), {}});
+        TrainingState{std::move(weights), std::move(optimizer), {}, std::move(rounding_)});
   });
   run_collectively(comm, "starting the workers", [&] {
     start_workers(config, place, data, purpose);
     if (purpose == Purpose::train) {
       // Now it is known which parameters no gradient ever reaches.
       state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
-                                    comm.size(), fingerprint_.arrived);
+                                    comm.size(), config.train.wire, fingerprint_.arrived);
     }
   });
   run_collectively(comm, "reading the first weights", [&] {
@@ -105,29 +121,55 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                  *model_, state_->weights, comm.rank() == 0 ? Tells::yes : Tells::no);
     }
   });
+  if (purpose == Purpose::train) state_->optimizer.start_from(state_->weights.parameters);
 }
 
 void Session::take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                           const Weights::Layouts& layouts, Purpose purpose) {
+  const std::size_t weights = layouts.bytes(rounded_copy(config, purpose));
   if (purpose == Purpose::apply) {
-    host_ = std::make_unique<HostMemory>(comm, layouts.bytes(rounded_copy(config, purpose)), 0);
+    host_ = std::make_unique<HostMemory>(comm, weights, 0);
     return;
   }
-  int buffers = 1, least = 1;
-  for (const Share& share :
-       shares(config.train.global_batch / config.train.micro_batch, comm.size())) {
-    buffers = std::max(buffers, GradientPool::buffers_for(share, place.workers));
-    least = std::max(least, GradientPool::buffers_for(share, 1));
-  }
-  if (place.memory_bytes > 0 && layouts.trained.size() > 0) {
-    // Shared memory is taken at once, before it is known how many workers it can hold.
-    const std::int64_t each = layouts.trained.size() * std::int64_t{sizeof(float)};
-    buffers =
-        static_cast<int>(std::clamp<std::int64_t>(place.memory_bytes / 2 / each, least, buffers));
-  }
-  host_ = std::make_unique<HostMemory>(comm, layouts.bytes(rounded_copy(config, purpose)),
-                                       GradientPool::bytes(layouts.trained.size(), buffers));
-  gradients_ = std::make_unique<GradientPool>(*host_, layouts.trained.size(), buffers);
+  const std::optional<WireParts> parts = wire_parts(config.train);
+  const std::int64_t elements = layouts.trained.size();
+  HostMemory::Hosts planned;
+  int buffers = 1;
+  host_ = std::make_unique<HostMemory>(comm, [&](const HostMemory::Hosts& hosts) {
+    planned = hosts;
+    if (parts && std::ssize(hosts) > parts->count) return HostMemory::Sizes{};
+    buffers = buffers_for(config.train, hosts, place.workers);
+    if (place.memory_bytes > 0 && elements > 0) {
+      // Shared memory is taken at once, before it is known how many workers it can hold.
+      const std::int64_t each = elements * std::int64_t{sizeof(float)};
+      buffers = static_cast<int>(std::clamp<std::int64_t>(
+          place.memory_bytes / 2 / each, buffers_for(config.train, hosts, 1), buffers));
+    }
+    return HostMemory::Sizes{
+        .common = weights + (parts ? PartRounding::bytes(*parts, hosts, elements) : 0),
+        .part = GradientPool::bytes(elements, buffers)};
+  });
+  run_collectively(comm, "sharing out the parts of a step", [&] {
+    if (!parts) return;
+    const std::string cure = fmt::format(
+        "hosts that have micro-batches for train.wire_parts = {}; raise wire_parts, or "
+        "set train.wire = \"float32\"",
+        config.train.wire_parts);
+    if (std::ssize(planned) > parts->count) {
+      throw io::Error(io::ErrorKind::config, fmt::format("{} hosts, but there are at most {} {}",
+                                                         planned.size(), parts->count, cure));
+    }
+    if (host_->hosts() != planned) {
+      throw io::Error(
+          io::ErrorKind::launch,
+          "train.wire = \"bfloat16\" needs memory that the ranks of a host share; start "
+          "one rank a host, or set train.wire = \"float32\"");
+    }
+  });
+  gradients_ = std::make_unique<GradientPool>(*host_, elements, buffers);
+  if (!parts) return;
+  rounding_.emplace(*parts, shares_of(micro_batches(config.train), planned, parts), *host_,
+                    host_->common().subspan(weights), elements);
 }
 
 void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,

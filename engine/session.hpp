@@ -41,6 +41,7 @@ class Session {
   std::unique_ptr<Model> model_;
   std::unique_ptr<HostMemory> host_;
   std::unique_ptr<GradientPool> gradients_;
+  std::optional<PartRounding> rounding_;  // until the state has it
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;

@@ -6,7 +6,7 @@
 namespace hadal::engine {
 
 StepGradients::StepGradients(GradientPool& pool, const ArenaLayout& layout, const Leaves& leaves,
-                             Share share)
+                             Share share, const PartRounding* rounding)
     : pool_(pool),
       layout_(layout),
       leaves_(leaves),
@@ -14,10 +14,16 @@ StepGradients::StepGradients(GradientPool& pool, const ArenaLayout& layout, cons
       present_(leaves.present(share.begin, share.end)),
       missing_(layout.bucket_count()),
       finished_at_(layout.bucket_count()),
-      fold_(leaves, share, [](GradientBuffer a, GradientBuffer b) {
-        kernels::add_into(a.span(), b.span());
-        return a;
-      }) {
+      fold_(
+          leaves, share,
+          [](GradientBuffer a, GradientBuffer b) {
+            kernels::add_into(a.span(), b.span());
+            return a;
+          },
+          [rounding](kernels::TreeNode node, GradientBuffer& buffer) {
+            if (rounding == nullptr || !rounding->is_part(node)) return;
+            rounding->round(node, 0, buffer.span(), buffer.span());
+          }) {
   for (const ArenaEntry& entry : layout.entries()) {
     if (entry.count == 0) continue;
     for (std::size_t b = entry.first_bucket; b <= entry.last_bucket; ++b) missing_[b] += present_;

@@ -12,13 +12,15 @@
 #include "engine/arena.hpp"
 #include "engine/canonical_fold.hpp"
 #include "engine/gradient_pool.hpp"
+#include "engine/part_rounding.hpp"
 
 namespace hadal::engine {
 
 class StepGradients {
  public:
   // All arguments must outlive this; `share` are the rank's micro-batches. One at a time on a pool.
-  StepGradients(GradientPool& pool, const ArenaLayout& layout, const Leaves& leaves, Share share);
+  StepGradients(GradientPool& pool, const ArenaLayout& layout, const Leaves& leaves, Share share,
+                const PartRounding* rounding = nullptr);
 
   // The threads that compute; `leaf` is a present micro-batch of the share.
 

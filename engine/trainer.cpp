@@ -81,13 +81,15 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       model_(session.model()),
       index_(index),
       state_(session.state()),
-      shares_(shares_of(plan.micro_batches, session.host())),
+      rounding_(state_.rounding ? &*state_.rounding : nullptr),
+      shares_(shares_of(plan.micro_batches, session.host().hosts(), wire_parts(config.train))),
       share_(shares_[static_cast<std::size_t>(comm.rank())]),
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),
       reader_(index, config.data.batch),
       gradients_(session.gradients()),
-      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team()),
+      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team(),
+               rounding_),
       overlap_(comm, config.run.overlap,
                reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
@@ -265,7 +267,7 @@ void Trainer::update(std::span<const float> gradient, double norm, double lr) {
   pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
     optimizer.update(run, parameters, state_.weights.rounded, gradient, lr, number, scale);
   });
-  reducer_.gather(parameters, state_.weights.rounded);
+  reducer_.gather(parameters, state_.weights.rounded, optimizer.changes());
 }
 
 void Trainer::swap_average() {
@@ -319,7 +321,7 @@ StepReport Trainer::step(const Wishes& mine) {
     if (weights_[i] > 0) present[i / step_weights.size()] = true;
   }
   const Leaves leaves(present);
-  StepGradients gradients(gradients_, state_.weights.layout, leaves, share_);
+  StepGradients gradients(gradients_, state_.weights.layout, leaves, share_, rounding_);
   CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
   std::vector<float> losses(batches_.size(), 0.0f);
   report.skipped = leaves.present() == 0;

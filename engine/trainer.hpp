@@ -96,6 +96,7 @@ class Trainer {
   const Model& model_;
   const io::DataIndex& index_;
   TrainingState& state_;
+  const PartRounding* rounding_;
   std::vector<Share> shares_;
   Share share_;
   Schedule schedule_;

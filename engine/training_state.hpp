@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "engine/optimizer.hpp"
+#include "engine/part_rounding.hpp"
 #include "engine/weights.hpp"
 
 namespace hadal::engine {
@@ -21,6 +22,7 @@ struct TrainingState {
   Weights weights;      // the same on all ranks, once a host
   Optimizer optimizer;  // the slices this rank owns
   Progress progress;
+  std::optional<PartRounding> rounding;  // where gradients travel in bfloat16
 };
 
 }  // namespace hadal::engine

@@ -18,7 +18,7 @@ struct Weights {
     explicit Layouts(const Model& model)
         : trained(model.parameters(), ArenaLayout::Holds::trained),
           frozen(model.parameters(), ArenaLayout::Holds::frozen) {}
-    // Of the host's common memory.
+    // Of the host's common memory, a multiple of 32.
     std::size_t bytes(RoundedCopy copy) const {
       const auto elements = static_cast<std::size_t>(trained.size() + frozen.size());
       const auto rounded = copy == RoundedCopy::yes ? static_cast<std::size_t>(trained.size()) : 0;

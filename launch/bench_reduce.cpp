@@ -30,7 +30,7 @@ class ReduceBench {
               engine::GradientPool::bytes(layout_.size(), workers)),
         pool_(host_, layout_.size(), workers),
         team_(1),
-        shares_(engine::shares_of(std::int64_t{comm.size()} * workers, host_)),
+        shares_(engine::shares_of(std::int64_t{comm.size()} * workers, host_.hosts())),
         leaves_(std::vector<bool>(static_cast<std::size_t>(comm.size() * workers), true)),
         reducer_(comm, host_, layout_, pool_, shares_, team_),
         optimizer_(options, layout_, comm.rank(), comm.size()) {

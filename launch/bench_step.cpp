@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -113,6 +114,11 @@ engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& 
       arguments.precision == "bfloat16" ? engine::Precision::bfloat16 : engine::Precision::float32;
   config.train.order =
       arguments.order == "fast" ? engine::SumOrder::fast : engine::SumOrder::canonical;
+  if (arguments.wire == "bfloat16") {
+    config.train.wire = engine::Wire::bfloat16;
+    config.train.wire_parts =
+        static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(micro_batches)));
+  }
   config.run.overlap = arguments.overlap == "always"  ? engine::Overlap::always
                        : arguments.overlap == "never" ? engine::Overlap::never
                                                       : engine::Overlap::automatic;
@@ -198,6 +204,7 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
                                    {"precision", arguments.precision},
                                    {"order", arguments.order},
                                    {"overlap", arguments.overlap},
+                                   {"wire", arguments.wire},
                                    {"sent_bytes", sent_bytes},
                                    {"samples_per_second", mean},
                                    {"uncertainty", uncertainty},

@@ -243,6 +243,9 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
   verb->add_option("--overlap", arguments.overlap, "Of messages between hosts with backward")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
+  verb->add_option("--wire", arguments.wire, "Of gradients and parameters between hosts")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
   verb->add_option("--micro-batch", arguments.micro_batch, "Samples of a forward and backward")
       ->check(CLI::Range(1, 1 << 20));
   verb->add_option("--workers", arguments.workers, "Of a rank; else all of its cores")

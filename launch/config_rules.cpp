@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "engine/metric.hpp"
 #include "engine/model.hpp"
@@ -29,6 +30,7 @@ struct Rules {
           fmt::format("train.global_batch = {} is no multiple of train.micro_batch = {}",
                       run.train.global_batch, run.train.micro_batch));
     }
+    check_wire();
     check_model();
     auto& fields = run.data.fields;
     for (const auto role : {io::FieldRole::input, io::FieldRole::target}) {
@@ -64,6 +66,24 @@ struct Rules {
     }
     if (run.optimizer.nesterov && run.optimizer.momentum == 0) {
       faults.push_back("optimizer.nesterov needs optimizer.momentum");
+    }
+  }
+
+  void check_wire() {
+    const engine::TrainOptions& train = config.run.train;
+    if (train.wire == engine::Wire::float32 || train.micro_batch <= 0) return;
+    if (train.order == engine::SumOrder::fast) {
+      faults.push_back(
+          "train.order = \"fast\" leaves the sum to the MPI library, in float32; keep it or "
+          "train.wire = \"bfloat16\"");
+    }
+    const std::int64_t micro_batches = train.global_batch / train.micro_batch;
+    const auto parts = static_cast<std::uint64_t>(train.wire_parts);
+    if (!std::has_single_bit(parts) || train.wire_parts > micro_batches) {
+      faults.push_back(
+          fmt::format("train.wire_parts = {} must be a power of two, and at most the {} "
+                      "micro-batches of a step",
+                      train.wire_parts, micro_batches));
     }
   }
 

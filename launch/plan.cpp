@@ -73,6 +73,8 @@ int plan(const PlanArguments& arguments) {
       {"frozen_parameters", size.frozen_parameters},
       {"gradient_bytes_per_worker", size.worker_bytes},
       {"reduction_bytes", size.reduction_bytes},
+      {"wire_parts", size.wire_parts},
+      {"wire_bytes", size.wire_bytes},
       {"checkpoint_bytes", size.checkpoint_bytes},
       {"ranks", ordered_json::array()}};
   for (const int ranks : arguments.ranks) {
@@ -93,6 +95,10 @@ int plan(const PlanArguments& arguments) {
              static_cast<double>(size.worker_bytes) / kMiB);
   fmt::print("reduction     {:.1f} MiB of gradients summed over the ranks in a step\n",
              static_cast<double>(size.reduction_bytes) / kMiB);
+  if (size.wire_parts > 0) {
+    fmt::print("wire          bfloat16 on up to {} hosts, which together keep {:.1f} MiB for it\n",
+               size.wire_parts, static_cast<double>(size.wire_bytes) / kMiB);
+  }
   fmt::print("checkpoint    {:.1f} MiB, {} kept\n",
              static_cast<double>(size.checkpoint_bytes) / kMiB, config.run.checkpoint.keep);
   for (const ordered_json& ranks : document["ranks"]) {

@@ -72,6 +72,7 @@ struct BenchStepArguments {
   std::string precision = "float32";
   std::string order = "canonical";
   std::string overlap = "auto";
+  std::string wire = "float32";
   std::int64_t micro_batch = 0;  // 0: the model's usual one
   int workers = 0;               // 0: all cores of the rank
   int steps = 30;

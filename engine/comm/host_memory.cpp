@@ -41,14 +41,17 @@ struct HostMemory::Header {
   std::atomic<std::uint32_t> round;
 };
 
-HostMemory::HostMemory(Communicator& comm, std::size_t common, std::size_t part)
-    : comm_(comm), common_(whole_pages(common)), part_(whole_pages(part)) {
+HostMemory::HostMemory(Communicator& comm, const std::function<Sizes(const Hosts&)>& sizes)
+    : comm_(comm) {
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+  std::vector<std::string> names = all_gather_text(comm, comm.host());
+  group(names);
+  const Sizes wanted = sizes(hosts_);
+  common_ = whole_pages(wanted.common);
+  part_ = whole_pages(wanted.part);
   std::vector<std::size_t> parts(static_cast<std::size_t>(comm.size()));
   comm.all_gather(std::as_bytes(std::span(&part_, 1)), std::as_writable_bytes(std::span(parts)));
   part_ = *std::max_element(parts.begin(), parts.end());
-  std::vector<std::string> names = all_gather_text(comm, comm.host());
-  group(names);
   if (std::ssize(hosts_) == comm.size()) {
     map_alone();
     return;

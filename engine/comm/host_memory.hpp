@@ -5,6 +5,7 @@
 // small, and vanishes with its last process.
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,18 +17,28 @@ namespace hadal::engine {
 
 class HostMemory {
  public:
-  // Collective over `comm`, which must outlive this. Each host has `common` bytes (the same on all
-  // ranks), and for each of its ranks a part of the largest `part` of all ranks; all start at a
-  // page and as zeros.
+  // The ranks of each host; hosts in the order of their first ranks.
+  using Hosts = std::vector<std::vector<int>>;
+  // Bytes of a host, and of each of its ranks.
+  struct Sizes {
+    std::size_t common = 0;  // the same on all ranks
+    std::size_t part = 0;    // the largest of all ranks holds
+  };
+
+  // Collective over `comm`, which must outlive this. What it gives starts at a page and as zeros;
+  // the sizes may depend on where the ranks are.
   // Where the ranks of a host cannot share memory (containers of their own, say), each of them
   // counts as a host of its own from then on, and the log tells the reason once.
-  HostMemory(Communicator& comm, std::size_t common, std::size_t part);
+  HostMemory(Communicator& comm, const std::function<Sizes(const Hosts&)>& sizes);
+  HostMemory(Communicator& comm, std::size_t common, std::size_t part)
+      : HostMemory(comm, [=](const Hosts&) {
+          return Sizes{common, part};
+        }) {}
   ~HostMemory();
   HostMemory(const HostMemory&) = delete;
   HostMemory& operator=(const HostMemory&) = delete;
 
-  // The ranks of each host; hosts in the order of their first ranks.
-  const std::vector<std::vector<int>>& hosts() const { return hosts_; }
+  const Hosts& hosts() const { return hosts_; }
   // Of this rank: its host, and its place among that host's ranks.
   int host() const { return host_; }
   int rank() const { return rank_; }
@@ -54,10 +65,10 @@ class HostMemory {
   void map_alone();
 
   Communicator& comm_;
-  std::size_t common_;
-  std::size_t part_;
+  std::size_t common_ = 0;
+  std::size_t part_ = 0;
   std::size_t bytes_ = 0;  // mapped, header included
-  std::vector<std::vector<int>> hosts_;
+  Hosts hosts_;
   int host_ = 0;
   int rank_ = 0;
   io::UniqueFd file_;  // of the host's first rank, until the others have opened it

@@ -10,10 +10,10 @@ namespace {
 
 // Two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the width out (He et al. 2016, figure 5);
 // the stride sits on the 3x3 convolution, as in torchvision.
-class Block {
+class ResidualBlock {
  public:
-  Block(Lists lists, const std::string& name, std::int64_t in, std::int64_t width,
-        std::int64_t stride, bool bottleneck) {
+  ResidualBlock(Lists lists, const std::string& name, std::int64_t in, std::int64_t width,
+                std::int64_t stride, bool bottleneck) {
     const std::int64_t out = bottleneck ? 4 * width : width;
     const auto add = [&](std::size_t n, const ConvOptions& conv) {
       convs_.emplace_back(lists, fmt::format("{}.conv{}", name, n), conv);
@@ -98,7 +98,7 @@ class Resnet : public Model {
     at::Tensor x = stem_norm_(stem_(inputs[0], context), context);
     at::relu_(x);
     x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
-    for (const Block& block : blocks_) x = block(x, context);
+    for (const ResidualBlock& block : blocks_) x = block(x, context);
     x = at::flatten(at::adaptive_avg_pool2d(x, {1, 1}), 1);
     return {(*head_)(x, context)};
   }
@@ -106,7 +106,7 @@ class Resnet : public Model {
  private:
   Conv stem_;
   BatchNorm stem_norm_;
-  std::vector<Block> blocks_;
+  std::vector<ResidualBlock> blocks_;
   std::optional<Linear> head_;
 };
 

@@ -67,6 +67,16 @@ void add_train(Table& table) {
         c.train.order = pick<engine::SumOrder>(
             v, {{"canonical", engine::SumOrder::canonical}, {"fast", engine::SumOrder::fast}});
       });
+  table.set("train.wire", choice({"float32", "bfloat16"}), "float32", Bound::identity,
+            "Of gradients and parameters between hosts; what bfloat16 leaves out is made up for in "
+            "the next step.",
+            [](RunConfig& c, const json& v) {
+              c.train.wire = pick<engine::Wire>(
+                  v, {{"float32", engine::Wire::float32}, {"bfloat16", engine::Wire::bfloat16}});
+            });
+  table.set("train.wire_parts", integer(2), 4, Bound::identity,
+            "Of a step, with wire = \"bfloat16\": a power of two, at least the number of hosts.",
+            [](RunConfig& c, const json& v) { c.train.wire_parts = v; });
   table.set("train.evaluate_every", plain(Kind::span), "1ep", Bound::identity,
             "Between evaluations of the validation data.",
             [](RunConfig& c, const json& v) { c.train.evaluate_every = *parse_span(v); });

@@ -35,9 +35,11 @@ class Draws {
   std::mt19937_64 engine_;
 };
 
-Layout draw_layout(Draws& draws, std::int64_t micro_batches) {
+Layout draw_layout(Draws& draws, const engine::TrainOptions& train) {
+  const std::int64_t micro_batches = train.global_batch / train.micro_batch;
+  const auto parts = engine::wire_parts(train);
   const auto ranks = draws.between(2, std::min<std::int64_t>(8, micro_batches));
-  const auto hosts = draws.between(1, std::min<std::int64_t>(4, ranks));
+  const auto hosts = draws.between(1, std::min({std::int64_t{4}, ranks, parts ? parts->count : 4}));
   return {.ranks = static_cast<int>(ranks),
           .workers = static_cast<int>(draws.between(1, 4)),
           .ranks_per_host = static_cast<int>((ranks + hosts - 1) / hosts)};
@@ -55,6 +57,8 @@ std::string draw_options(Draws& draws, engine::RunConfig& config) {
   config.data.drop_last = config.model.kind == "convnet" || draws.coin();
   config.train.clip_norm = draws.coin() ? std::optional(0.05) : std::nullopt;
   config.train.precision = draws.one_of({engine::Precision::float32, engine::Precision::bfloat16});
+  config.train.wire = draws.one_of({engine::Wire::float32, engine::Wire::bfloat16});
+  config.train.wire_parts = draws.one_of({2, 4, 8});
   config.optimizer.kind = draws.one_of(
       {OptimizerKind::sgd, OptimizerKind::adamw, OptimizerKind::lamb, OptimizerKind::lars});
   config.optimizer.momentum = draws.coin() ? 0.9 : 0.0;
@@ -68,11 +72,12 @@ std::string draw_options(Draws& draws, engine::RunConfig& config) {
   return fmt::format(
       "{}: {} micro-batches of {}, drop_last {}, optimizer {}, momentum {}, clipped {}, averaged "
       "{}, "
-      "bfloat16 {}, thawing {}",
+      "bfloat16 {}, wire {} in {} parts, thawing {}",
       config.model.kind, micro_batches, config.train.micro_batch, config.data.drop_last,
       static_cast<int>(config.optimizer.kind), config.optimizer.momentum,
       config.train.clip_norm.has_value(), config.optimizer.average.has_value(),
-      config.train.precision == engine::Precision::bfloat16, config.optimizer.groups.size());
+      config.train.precision == engine::Precision::bfloat16, static_cast<int>(config.train.wire),
+      config.train.wire_parts, config.optimizer.groups.size());
 }
 
 }  // namespace
@@ -87,7 +92,6 @@ TEST_CASE("drawn configs give the same bits on drawn ranks, workers and hosts") 
     engine::RunConfig config =
         config_in(folder.path(), draws.one_of<std::string>({"mlp", "convnet"}));
     const std::string options = draw_options(draws, config);
-    const std::int64_t micro_batches = config.train.global_batch / config.train.micro_batch;
     CAPTURE(number, options);
     auto next_run = [&, run = 0]() mutable {
       config.run.dir = folder / fmt::format("{} {}", number, run++);
@@ -98,14 +102,14 @@ TEST_CASE("drawn configs give the same bits on drawn ranks, workers and hosts") 
     const std::string expected = model_of(config);
     for (const bool cut : {false, true}) {
       next_run();
-      Layout layout = draw_layout(draws, micro_batches);
+      Layout layout = draw_layout(draws, config.train);
       QuietObserver other;
       if (cut) {
         const std::int64_t stop_at = draws.between(1, 4);
         CAPTURE(layout.ranks, layout.workers, layout.ranks_per_host, stop_at);
         REQUIRE(train(config, layout.ranks, layout.workers, other, stop_at, layout.ranks_per_host)
                     .stopped == engine::StopReason::usr1);
-        layout = draw_layout(draws, micro_batches);
+        layout = draw_layout(draws, config.train);
       }
       CAPTURE(layout.ranks, layout.workers, layout.ranks_per_host, cut);
       train(config, layout.ranks, layout.workers, other, -1, layout.ranks_per_host);

@@ -1,7 +1,9 @@
 #include "tests/engine/reduction_check.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 #include "engine/reducer.hpp"
@@ -46,9 +48,61 @@ std::vector<float> sum_alone(const engine::ArenaLayout& layout, const engine::Le
   return fold.take().begin()->second;
 }
 
-int buffers_for(int ranks, std::int64_t micro_batches, int spare) {
+// To the nearest, to even where two are as near; of finite values.
+float as_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t half = 0x7fffu + (bits >> 16 & 1u);
+  return std::bit_cast<float>((bits + half) & 0xffff0000u);
+}
+
+// The sum of parts that are rounded to bfloat16, each with what the last call left out of it.
+class RoundedSum {
+ public:
+  RoundedSum(const engine::WireParts& parts, const engine::ArenaLayout& layout,
+             const engine::Leaves& leaves)
+      : layout_(layout) {
+    std::vector<bool> present;
+    for (std::int64_t part = 0; part < parts.count; ++part) {
+      const std::int64_t begin = part * parts.micro_batches();
+      std::vector<bool> inside(static_cast<std::size_t>(leaves.count()), false);
+      for (std::int64_t m = begin; m < std::min(begin + parts.micro_batches(), leaves.count()); ++m)
+        inside[static_cast<std::size_t>(m)] = leaves.any(m, m + 1);
+      const engine::Leaves its(inside);
+      present.push_back(its.present() > 0);
+      sums_.push_back(present.back() ? sum_alone(layout, its) : std::vector<float>());
+      left_out_.emplace_back(static_cast<std::size_t>(layout.size()), 0.0f);
+    }
+    parts_.emplace(present);
+  }
+
+  std::vector<float> next() {
+    using Values = std::vector<float>;
+    engine::CanonicalFold<Values> fold(*parts_, {0, parts_->count()}, [](Values a, Values b) {
+      for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+      return a;
+    });
+    for (std::size_t part = 0; part < sums_.size(); ++part) {
+      Values rounded = sums_[part];
+      for (std::size_t i = 0; i < rounded.size(); ++i) {
+        const float value = sums_[part][i] + left_out_[part][i];
+        rounded[i] = as_bfloat16(value);
+        left_out_[part][i] = value - rounded[i];
+      }
+      if (!rounded.empty()) fold.arrive(static_cast<std::int64_t>(part), std::move(rounded));
+    }
+    return fold.take().begin()->second;
+  }
+
+ private:
+  const engine::ArenaLayout& layout_;
+  std::vector<std::vector<float>> sums_;      // by part
+  std::vector<std::vector<float>> left_out_;  // by part
+  std::optional<engine::Leaves> parts_;
+};
+
+int buffers_for(const std::vector<engine::Share>& shares, int spare) {
   int most = 1;
-  for (const engine::Share& share : engine::shares(micro_batches, ranks)) {
+  for (const engine::Share& share : shares) {
     most = std::max(most, engine::GradientPool::buffers_for(share, 1 + spare));
   }
   return most;
@@ -56,23 +110,37 @@ int buffers_for(int ranks, std::int64_t micro_batches, int spare) {
 
 class Reduction {
  public:
-  Reduction(engine::Communicator& comm, const std::vector<bool>& present, int spare)
+  Reduction(engine::Communicator& comm, const std::vector<bool>& present, int spare,
+            const std::optional<engine::WireParts>& parts)
       : comm_(comm),
         leaves_(present),
-        buffers_(buffers_for(comm.size(), std::ssize(present), spare)),
-        host_(comm, static_cast<std::size_t>(layout_.size()) * sizeof(float),
-              engine::GradientPool::bytes(layout_.size(), buffers_)),
-        shares_(engine::shares_of(std::ssize(present), host_)),
+        host_(comm,
+              [&](const engine::HostMemory::Hosts& hosts) {
+                shares_ = engine::shares_of(std::ssize(present), hosts, parts);
+                buffers_ = buffers_for(shares_, spare);
+                const std::size_t rounding =
+                    parts ? engine::PartRounding::bytes(*parts, hosts, layout_.size()) : 0;
+                return engine::HostMemory::Sizes{
+                    .common = arena_bytes() + rounding,
+                    .part = engine::GradientPool::bytes(layout_.size(), buffers_)};
+              }),
         pool_(host_, layout_.size(), buffers_),
         team_(1),
-        reducer_(comm, host_, layout_, pool_, shares_, team_),
+        rounding_(parts ? std::optional(engine::PartRounding(*parts, shares_, host_,
+                                                             host_.common().subspan(arena_bytes()),
+                                                             layout_.size()))
+                        : std::nullopt),
+        reducer_(comm, host_, layout_, pool_, shares_, team_, rounding_ ? &*rounding_ : nullptr),
         expected_(sum_alone(layout_, leaves_)) {
+    if (parts) rounded_.emplace(*parts, layout_, leaves_);
     for (int thread = 0; thread <= comm.rank() % 2; ++thread) team_.add();
   }
 
   void check(bool overlaps) {
+    if (rounded_) expected_ = rounded_->next();
     const engine::Share mine = shares_[static_cast<std::size_t>(comm_.rank())];
-    engine::StepGradients gradients(pool_, layout_, leaves_, mine);
+    engine::StepGradients gradients(pool_, layout_, leaves_, mine,
+                                    rounding_ ? &*rounding_ : nullptr);
     const auto compute = [&](int, std::int64_t m) {
       if (!leaves_.any(m, m + 1)) return;
       fill(layout_, m, gradients.begin(m));
@@ -137,29 +205,46 @@ class Reduction {
   }
 
  private:
+  std::size_t arena_bytes() const {
+    return static_cast<std::size_t>(layout_.size()) * sizeof(float);
+  }
+
   engine::Communicator& comm_;
   engine::ArenaLayout layout_{{{"a", {70, 70}}, {"b", {3}}, {"c", {9000}}},
                               engine::ArenaLayout::Holds::trained,
                               {.first = 1000, .later = 3000}};  // four buckets
   engine::Leaves leaves_;
-  int buffers_;
-  engine::HostMemory host_;
+  int buffers_ = 0;
   std::vector<engine::Share> shares_;
+  engine::HostMemory host_;
   engine::GradientPool pool_;
   engine::ThreadTeam team_;
+  std::optional<engine::PartRounding> rounding_;
   engine::Reducer reducer_;
   std::vector<float> expected_;
+  std::optional<RoundedSum> rounded_;
 };
 
 }  // namespace
 
 void check_reduction(engine::Communicator& comm, const std::vector<bool>& present) {
+  const auto hosts = std::ssize(engine::HostMemory(comm, 0, 0).hosts());
   // With few buffers most is added on the way, with many in the reduction.
   for (const int spare : {0, 100}) {
-    Reduction reduction(comm, present, spare);
+    Reduction reduction(comm, present, spare, std::nullopt);
     for (const bool overlaps : {false, true, true}) reduction.check(overlaps);
     for (int culprit = 0; culprit < comm.size(); ++culprit) reduction.check_failure(culprit);
     reduction.check(true);
+    for (const std::int64_t wire_parts : {2, 4, 8}) {
+      if (wire_parts > std::ssize(present)) continue;
+      const auto parts = engine::wire_parts({.global_batch = std::ssize(present),
+                                             .micro_batch = 1,
+                                             .wire = engine::Wire::bfloat16,
+                                             .wire_parts = wire_parts});
+      if (hosts > parts->count) continue;
+      Reduction rounded(comm, present, spare, parts);
+      for (const bool overlaps : {false, true, true}) rounded.check(overlaps);
+    }
   }
 }
 

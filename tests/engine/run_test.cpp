@@ -155,3 +155,26 @@ TEST_CASE("what cannot be trained is refused before the first step") {
   config.model.weights = (folder / "train.h5").string();
   REQUIRE(tests::contains(refuse(io::ErrorKind::checkpoint), "looks like an HDF5 file"));
 }
+
+TEST_CASE("gradients and parameters that travel in bfloat16 train as well") {
+  Experiment experiment(48);
+  auto& [folder, config] = experiment;
+  QuietObserver wide, narrow, again;
+  train(config, 1, 1, wide);
+  config.train.wire = engine::Wire::bfloat16;
+  config.run.dir = folder / "narrow";
+  train(config, 4, 1, narrow);
+  REQUIRE(narrow.losses.front() == wide.losses.front());
+  for (std::size_t i = 1; i < wide.losses.size(); ++i) {
+    CAPTURE(i, wide.losses[i], narrow.losses[i]);
+    REQUIRE(narrow.losses[i] != wide.losses[i]);
+    REQUIRE(std::abs(narrow.losses[i] - wide.losses[i]) < 0.02f * wide.losses[i]);
+  }
+  // Parts lie on one host each.
+  config.train.wire_parts = 2;
+  config.run.dir = folder / "refused";
+  const std::string error =
+      tests::error_of(io::ErrorKind::config, [&] { train(config, 3, 1, again, -1, 1); });
+  CAPTURE(error);
+  REQUIRE(tests::contains(error, "3 hosts, but there are at most 2"));
+}

@@ -174,3 +174,64 @@ TEST_CASE("values are rounded to bfloat16 as torch rounds them, on every instruc
     }
   });
 }
+
+TEST_CASE("what rounding leaves out of a value goes into the next, on every instruction set") {
+  constexpr std::size_t kCount = 1003;
+  constexpr int kSteps = 50;
+  const Arrays arrays(kCount);
+  on_every_target([&] {
+    std::vector<float> lost(kCount, 0.0f), rounded(kCount);
+    std::vector<double> given(kCount, 0.0), got(kCount, 0.0);
+    for (int step = 0; step < kSteps; ++step) {
+      const std::vector<float> before = lost;
+      kernels::round_with_feedback(rounded, arrays.param, lost);
+      for (std::size_t i = 0; i < kCount; ++i) {
+        const float value = arrays.param[i] + before[i];
+        if (rounded[i] != static_cast<float>(c10::BFloat16(value))) FAIL(value << " " << i);
+        if (lost[i] != value - rounded[i]) FAIL(lost[i] << " is left out of " << value);
+        given[i] += static_cast<double>(arrays.param[i]);
+        got[i] += static_cast<double>(rounded[i]);
+      }
+    }
+    // Nothing is lost for good: the sums differ by one rounding, however many steps there are.
+    for (std::size_t i = 0; i < kCount; ++i) {
+      if (std::fabs(given[i] - got[i]) > std::fabs(arrays.param[i]) / 128) FAIL(given[i]);
+    }
+    std::vector<float> values{NAN, INFINITY, -INFINITY, 3.4e38f, 1.0f};
+    std::vector<float> left{0.0f, 1.0f, 0.0f, 0.0f, NAN};
+    kernels::round_with_feedback(values, values, left);
+    REQUIRE(left == std::vector<float>(5, 0.0f));
+    REQUIRE(std::isnan(values[0]));
+    REQUIRE(values[1] == INFINITY);
+    REQUIRE(values[2] == -INFINITY);
+    REQUIRE(values[3] == INFINITY);
+    REQUIRE(std::isnan(values[4]));
+  });
+}
+
+TEST_CASE("values follow their goal in bfloat16 changes, on every instruction set") {
+  constexpr std::size_t kCount = 1003;
+  const Arrays arrays(kCount);
+  on_every_target([&] {
+    std::vector<float> owner = arrays.param, other = arrays.param;
+    std::vector<std::uint16_t> change(kCount);
+    std::vector<float> goal = arrays.param;
+    for (int step = 0; step < 20; ++step) {
+      for (std::size_t i = 0; i < kCount; ++i) goal[i] += 1e-3f * arrays.grad[i];
+      kernels::follow(owner, change, goal);
+      kernels::add_bfloat16(other, change);
+      REQUIRE(owner == other);
+    }
+    std::vector<float> wide(kCount);
+    kernels::from_bfloat16(wide, change);
+    for (std::size_t i = 0; i < kCount; ++i) {
+      const auto exact = static_cast<float>(c10::BFloat16(change[i], c10::BFloat16::from_bits()));
+      if (wide[i] != exact) FAIL(wide[i] << " instead of " << exact);
+      // A rounding of one change, not of twenty; and one of the sum.
+      const float apart = std::fabs(goal[i] - owner[i]);
+      if (apart > std::fabs(1e-3f * arrays.grad[i]) / 128 + std::fabs(goal[i]) * 0x1p-23f) {
+        FAIL(goal[i] << " " << owner[i]);
+      }
+    }
+  });
+}

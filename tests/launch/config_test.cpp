@@ -91,6 +91,12 @@ TEST_CASE("every fault is named with its place, all at once") {
   REQUIRE(tests::contains(fault(kGood, {"model.script=a.pt"}),
                           "model.kind and model.script are set; keep one"));
   REQUIRE(tests::contains(fault(kGood, {"train.precision=float16"}), "float16 needs a GPU"));
+  const std::string wire = "train.wire=bfloat16";
+  REQUIRE(tests::contains(fault(kGood, {wire, "train.wire_parts=3"}), "must be a power of two"));
+  REQUIRE(
+      tests::contains(fault(kGood, {wire, "train.wire_parts=1024"}), "micro-batches of a step"));
+  REQUIRE(tests::contains(fault(kGood, {wire, "train.wire_parts=2", "train.order=fast"}),
+                          "leaves the sum to the MPI library"));
   REQUIRE(tests::contains(
       fault(std::string(kGood) + "\n[[optimizer.group]]\nmatch = [\"*\"]\nuntil = \"3st\"\n"),
       "optimizer.group.0.until says when freeze ends"));
