@@ -50,6 +50,13 @@ std::vector<std::string> shared_list(Communicator& comm, const std::vector<std::
   return io::parse_json(broadcast_text(comm, text)).get<std::vector<std::string>>();
 }
 
+// Compact, and chunk tables as they are.
+std::string packed(const json& document) {
+  std::string bytes;
+  json::to_cbor(document, bytes);
+  return bytes;
+}
+
 }  // namespace
 
 std::string name_of(Split split) {
@@ -80,8 +87,8 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
       mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], paths)}});
     }
     std::vector<std::vector<io::ScannedDataset>> by_file(files.size());
-    for (const std::string& theirs : all_gather_text(comm, mine.dump())) {
-      for (const json& one : io::parse_json(theirs)) {
+    for (const std::string& theirs : all_gather_text(comm, packed(mine))) {
+      for (const json& one : json::from_cbor(theirs)) {
         by_file[one.at("file").get<std::size_t>()] =
             one.at("scans").get<std::vector<io::ScannedDataset>>();
       }

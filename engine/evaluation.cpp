@@ -99,7 +99,7 @@ EvaluationResult Evaluator::run() {
       }
       return batches;
     };
-    io::Loader loader(produce, 0, rounds, 2);
+    io::Loader loader(produce, 0, rounds, reader_.threads());
     for (std::int64_t round = 0; round < rounds; ++round) {
       const std::vector<io::Batch> batches = loader.next();
       pool_.run(0, static_cast<std::int64_t>(batches.size()), [&](Worker& worker, std::int64_t i) {

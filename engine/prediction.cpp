@@ -201,7 +201,7 @@ class Predictor {
           for (const std::int64_t block : blocks_of(round)) batches.push_back(read_block(block));
           return batches;
         },
-        0, rounds, 2);
+        0, rounds, reader_.threads());
     std::vector<std::int64_t> uncommitted;
     Stopwatch since_commit;
     std::int64_t done = 0;

@@ -16,8 +16,6 @@
 namespace hadal::engine {
 namespace {
 
-// Steps that the loader may be ahead: one in work, one ready.
-constexpr std::size_t kLoaderDepth = 2;
 // Steps between two comparisons of the ranks' models.
 constexpr std::int64_t kCheckEvery = 50;
 
@@ -93,7 +91,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       overlap_(comm, config.run.overlap,
                reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
   loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
-                                         state_.progress.step, plan.steps, kLoaderDepth);
+                                         state_.progress.step, plan.steps, config.data.batch.readers);
   round_parameters();
   std::optional<io::Error> failure;
   if (state_.progress.step < plan.steps) {

@@ -9,6 +9,7 @@
 #include "io/convert.hpp"
 #include "io/error.hpp"
 #include "io/log.hpp"
+#include "kernels/values.hpp"
 
 namespace hadal::io {
 namespace {
@@ -26,7 +27,8 @@ std::span<T> as(std::span<std::byte> bytes) {
 // [spatial…, channels] to [channels, spatial…].
 template <class T>
 void channels_first(std::span<T> values, std::int64_t channels) {
-  const std::vector<T> stored(values.begin(), values.end());
+  thread_local std::vector<T> stored;
+  stored.assign(values.begin(), values.end());
   const auto c_count = static_cast<std::size_t>(channels);
   const std::size_t places = stored.size() / c_count;
   for (std::size_t p = 0; p < places; ++p) {
@@ -44,7 +46,7 @@ void normalise(std::span<float> values, const FieldOptions& options) {
   for (std::size_t c = 0; c < channels; ++c) {
     const float mean = pick(options.mean, c, 0.0);
     const float std = pick(options.std, c, 1.0);
-    for (float& v : values.subspan(c * per_channel, per_channel)) v = (v * scale - mean) / std;
+    kernels::normalise(values.subspan(c * per_channel, per_channel), scale, mean, std);
   }
 }
 
@@ -53,6 +55,7 @@ bool changes_values(const FieldOptions& options) {
 }
 
 void check_finite(const FieldIndex& field, std::int64_t id, std::span<const float> values) {
+  if (kernels::all_finite(values)) return;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
       throw BadSample{fmt::format("{} holds {} at element {}", field.where(id), values[i], i)};
@@ -114,7 +117,9 @@ void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> r
           std::span<std::byte> out, CheckFinite finite) {
   const FieldOptions& options = field.options;
   const DType stored = field.parts[field.part_of(id)].stored.dtype;
-  if (options.one_hot) {
+  if (raw.data() == out.data()) {
+    // It was read right there.
+  } else if (options.one_hot) {
     as<std::int64_t>(out)[0] = class_of_one_hot(field, id, raw, stored);
   } else if (const auto fault = convert(raw, stored, out, options.dtype)) {
     throw Error(ErrorKind::data,
@@ -133,35 +138,40 @@ void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> r
   }
 }
 
+// Whether a stored sample is already what a batch holds, but for normalising in place.
+bool is_stored_so(const FieldIndex& field) {
+  const FieldOptions& options = field.options;
+  return !options.one_hot && !options.layout.ends_with('C') &&
+         std::all_of(field.parts.begin(), field.parts.end(), [&](const ScannedDataset& part) {
+           return part.stored.dtype == options.dtype;
+         });
+}
+
 }  // namespace
 
 BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
-    : index_(index), options_(options) {
-  for (const FieldIndex& field : index.fields) {
-    // Memory is shared out by how much each field stores.
-    const double share = static_cast<double>(field.parts.front().stored.row_bytes()) /
-                         static_cast<double>(std::max<std::int64_t>(1, index.sample_bytes()));
-    readers_.push_back(std::make_unique<BlockReader>(
-        field, static_cast<std::int64_t>(share * static_cast<double>(options.memory_bytes))));
-  }
-}
+    : index_(index), options_(options), fetcher_(index, options.memory_bytes) {}
 
 Batch BatchReader::read(std::span<const std::int64_t> ids) {
   Batch batch;
   std::vector<FieldBatch> fields(index_.fields.size());
+  std::vector<std::span<std::byte>> places(fields.size());
   for (std::size_t f = 0; f < fields.size(); ++f) {
     const FieldIndex& field = index_.fields[f];
     fields[f].dtype = field.options.dtype;
     fields[f].bytes.resize(ids.size() * static_cast<std::size_t>(element_count(field.sample_shape) *
                                                                  size_bytes(field.options.dtype)));
+    if (is_stored_so(field)) places[f] = fields[f].bytes;
   }
-  for (const std::int64_t id : ids) {
+  const RowFetcher::Fetched fetched = fetcher_.fetch(ids, places);
+  for (std::size_t k = 0; k < ids.size(); ++k) {
+    const std::int64_t id = ids[k];
     try {
       for (std::size_t f = 0; f < fields.size(); ++f) {
         const std::size_t bytes = fields[f].bytes.size() / ids.size();
         const std::span<std::byte> place =
             std::span(fields[f].bytes).subspan(batch.ids.size() * bytes, bytes);
-        fill(index_.fields[f], id, readers_[f]->sample(id), place, options_.check_finite);
+        fill(index_.fields[f], id, fetched.rows[f][k], place, options_.check_finite);
       }
       batch.ids.push_back(id);
     } catch (const BadSample& bad) {

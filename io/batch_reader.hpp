@@ -5,13 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "io/block_reader.hpp"
 #include "io/data_index.hpp"
+#include "io/row_fetcher.hpp"
 
 namespace hadal::io {
 
@@ -20,6 +19,7 @@ enum class OnBadSample { stop, skip };
 
 struct BatchOptions {
   std::int64_t memory_bytes = std::int64_t{1} << 30;
+  int readers = 2;  // threads, for whoever reads ahead
   CheckFinite check_finite = CheckFinite::batch;
   OnBadSample on_bad_sample = OnBadSample::stop;
 };
@@ -45,16 +45,24 @@ struct Batch {
 
 class BatchReader {
  public:
-  // `index` must outlive the reader. One thread at a time.
+  // `index` must outlive the reader.
   BatchReader(const DataIndex& index, const BatchOptions& options);
 
-  // Throws a data error for what cannot be read or must not be trained on.
+  // Throws a data error for what cannot be read or must not be trained on. Any thread; what one
+  // has read and decoded serves all.
   Batch read(std::span<const std::int64_t> ids);
+
+  // How many threads read ahead, as the options say.
+  int threads() const { return options_.readers; }
+
+  // What has been read so far.
+  RowFetcher::Counts counts() const { return fetcher_.counts(); }
+  void set_watch(RowFetcher::Watch watch) { fetcher_.set_watch(std::move(watch)); }
 
  private:
   const DataIndex& index_;
   BatchOptions options_;
-  std::vector<std::unique_ptr<BlockReader>> readers_;  // one a field
+  RowFetcher fetcher_;
 };
 
 }  // namespace hadal::io

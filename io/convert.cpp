@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "io/error.hpp"
+#include "kernels/values.hpp"
 
 namespace hadal::io {
 namespace {
@@ -69,9 +70,17 @@ bool fits(From value, To& out) {
 }
 
 template <class From, class To>
+constexpr bool kWidens = std::is_same_v<To, float> && std::is_integral_v<From> && sizeof(From) <= 2;
+
+template <class From, class To>
 std::optional<ConversionFault> convert_all(std::span<const std::byte> from,
                                            std::span<std::byte> to) {
   const std::size_t count = from.size() / sizeof(From);
+  if constexpr (kWidens<From, To>) {
+    kernels::widen({reinterpret_cast<float*>(to.data()), count},
+                   std::span(reinterpret_cast<const From*>(from.data()), count));
+    return std::nullopt;
+  }
   for (std::size_t i = 0; i < count; ++i) {
     From stored;
     std::memcpy(&stored, from.data() + i * sizeof(From), sizeof(From));

@@ -4,12 +4,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "io/atomic_file.hpp"
 #include "io/convert.hpp"
 #include "io/error.hpp"
 #include "io/hashing_file.hpp"
+#include "io/open_files.hpp"
+#include "io/stored_rows.hpp"
 
 namespace hadal::io {
 namespace {
@@ -100,6 +103,11 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
                                    options.path, to_string(scan.stored.sample_shape()),
                                    field.parts.front().file, to_string(field.stored_shape)));
     }
+    const std::string& reason = scan.stored.extents.reason;
+    if (!reason.empty()) {
+      notes.push_back(fmt::format("{} is read by the HDF5 library, by one thread at a time: {}",
+                                  options.path, reason));
+    }
     field.parts.push_back(scan);
     field.row_starts.push_back(field.row_starts.back() + scan.stored.rows());
   }
@@ -122,6 +130,29 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
   return field;
 }
 
+// Whether reading past the library gives what the library gives, for a few rows: it is the only
+// reader of HDF5's own structures, but not of what they point to.
+void verify_extents(const Hdf5File& opened, const std::string& file, StoredDataset& stored) {
+  Extents& extents = stored.extents;
+  if (extents.storage == Extents::Storage::library || !opened.can_decode(stored)) return;
+  const RawFile raw(extents.file.empty() ? file : extents.file);
+  const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+  std::vector<std::byte> ours(bytes), theirs(bytes);
+  for (const std::int64_t row : {std::int64_t{0}, stored.rows() / 3 * 2}) {
+    StoredRows rows(stored, raw.path(), raw.fd(), row, 1, ours);
+    std::vector<std::byte> memory(static_cast<std::size_t>(rows.raw_bytes()));
+    std::vector<RawRead> reads;
+    rows.add_reads(memory, reads);
+    read_all(std::move(reads));
+    rows.finish();
+    opened.read_rows(stored.path, row, 1, theirs);
+    if (ours == theirs) continue;
+    extents.storage = Extents::Storage::library;
+    extents.reason = fmt::format("row {} read past the library has other bytes", row);
+    return;
+  }
+}
+
 }  // namespace
 
 std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
@@ -138,6 +169,7 @@ std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
       found[i].content_hash = hash;
       try {
         found[i].stored = opened.describe(datasets[i]);
+        verify_extents(opened, file.string(), found[i].stored);
       } catch (const Error& error) {
         found[i].fault = error.what();
       }
@@ -149,6 +181,41 @@ std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
   return found;
 }
 
+static void to_json(nlohmann::json& json, const ChunkFilter& filter) {
+  json = {filter.id, filter.values};
+}
+
+static void from_json(const nlohmann::json& json, ChunkFilter& filter) {
+  json.at(0).get_to(filter.id);
+  json.at(1).get_to(filter.values);
+}
+
+static void to_json(nlohmann::json& json, const Extents& extents) {
+  json = {{"storage", static_cast<int>(extents.storage)},
+          {"reason", extents.reason},
+          {"file", extents.file},
+          {"offset", extents.offset},
+          {"chunk", extents.chunk},
+          {"filters", extents.filters}};
+  if (extents.chunks == nullptr) return;
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(extents.chunks->data());
+  json["chunks"] = nlohmann::json::binary({bytes, bytes + extents.chunks->size() * sizeof(Extent)});
+}
+
+static void from_json(const nlohmann::json& json, Extents& extents) {
+  extents.storage = static_cast<Extents::Storage>(json.at("storage").get<int>());
+  json.at("reason").get_to(extents.reason);
+  json.at("file").get_to(extents.file);
+  json.at("offset").get_to(extents.offset);
+  json.at("chunk").get_to(extents.chunk);
+  json.at("filters").get_to(extents.filters);
+  if (!json.contains("chunks")) return;
+  const auto& bytes = json.at("chunks").get_binary();
+  auto chunks = std::make_shared<std::vector<Extent>>(bytes.size() / sizeof(Extent));
+  std::memcpy(chunks->data(), bytes.data(), bytes.size());
+  extents.chunks = std::move(chunks);
+}
+
 void to_json(nlohmann::json& json, const ScannedDataset& s) {
   json = {{"file", s.file},
           {"path", s.stored.path},
@@ -158,6 +225,7 @@ void to_json(nlohmann::json& json, const ScannedDataset& s) {
           {"chunk_rows", s.stored.chunk_rows},
           {"filters", s.stored.filters},
           {"stored_bytes", s.stored.stored_bytes},
+          {"extents", s.stored.extents},
           {"file_bytes", s.file_bytes},
           {"content_hash", s.content_hash},
           {"fault", s.fault}};
@@ -172,6 +240,7 @@ void from_json(const nlohmann::json& json, ScannedDataset& s) {
   json.at("chunk_rows").get_to(s.stored.chunk_rows);
   json.at("filters").get_to(s.stored.filters);
   json.at("stored_bytes").get_to(s.stored.stored_bytes);
+  json.at("extents").get_to(s.stored.extents);
   json.at("file_bytes").get_to(s.file_bytes);
   json.at("content_hash").get_to(s.content_hash);
   json.at("fault").get_to(s.fault);

@@ -10,6 +10,7 @@
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "io/hdf5_driver.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_layout.hpp"
 #include "io/hdf5_type.hpp"
@@ -121,11 +122,7 @@ Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<I
   if (S_ISDIR(status.st_mode)) {
     throw data_error(fmt::format("{} is a folder, not an HDF5 file", path.string()));
   }
-  const UniqueProperties access(H5Pcreate(H5P_FILE_ACCESS));
-#if H5_VERSION_GE(1, 10, 7)
-  H5Pset_file_locking(access.get(), false, true);
-#endif
-  H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
+  const UniqueProperties access = access_properties();
   impl_->file = UniqueFile(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (!impl_->file) throw data_error(reason_not_opened(path, library_reason()));
 }
@@ -192,7 +189,7 @@ StoredDataset Hdf5File::describe(const std::string& dataset) const {
       H5Tget_class(type.get()) != H5T_ENUM && H5Tget_order(type.get()) == H5T_ORDER_BE;
   stored.shape = extents(space.get());
   stored.stored_bytes = static_cast<std::int64_t>(H5Dget_storage_size(handle));
-  describe_layout(impl_->path, handle, space.get(), stored);
+  describe_layout(impl_->path, handle, stored);
   return stored;
 }
 
@@ -221,6 +218,13 @@ void Hdf5File::read_rows(const std::string& dataset, std::int64_t first, std::in
     throw data_error(fmt::format("{} cannot be read in rows {} to {}: {}", impl_->where(dataset),
                                  first, first + count - 1, library_reason()));
   }
+}
+
+bool Hdf5File::can_decode(const StoredDataset& stored) const {
+  const Hdf5Lock lock;
+  const auto& filters = stored.extents.filters;
+  return std::all_of(filters.begin(), filters.end(),
+                     [](const ChunkFilter& filter) { return H5Zfilter_avail(filter.id) > 0; });
 }
 
 std::string Hdf5File::summary(const std::string& dataset) const {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "io/dtype.hpp"
+#include "io/extents.hpp"
 
 namespace hadal::io {
 
@@ -24,6 +25,7 @@ struct StoredDataset {
   std::int64_t chunk_rows = 0;  // rows a chunk covers; 0 where the dataset is not chunked
   std::vector<std::string> filters;
   std::int64_t stored_bytes = 0;
+  Extents extents;
 
   std::int64_t rows() const { return shape.front(); }
   Shape sample_shape() const { return {shape.begin() + 1, shape.end()}; }
@@ -46,6 +48,9 @@ class Hdf5File {
   // Rows [first, first + count) in C order and native byte order into `out` (count * row_bytes).
   void read_rows(const std::string& dataset, std::int64_t first, std::int64_t count,
                  std::span<std::byte> out) const;
+
+  // Whether the library has all filters of a dataset.
+  bool can_decode(const StoredDataset& stored) const;
 
   // Paths of all datasets, sorted.
   std::vector<std::string> datasets() const;

@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 
 #include "io/error.hpp"
+#include "io/hdf5_driver.hpp"
 
 namespace hadal::io {
 namespace {
@@ -17,72 +18,89 @@ std::string where(const fs::path& file, const StoredDataset& stored) {
   return fmt::format("{}:{}", file.string(), stored.path);
 }
 
-struct FilterName {
-  H5Z_filter_t id;
-  const char* name;
-};
-constexpr std::array kFilters = {
-    FilterName{1, "deflate"},  FilterName{2, "shuffle"},        FilterName{3, "fletcher32"},
-    FilterName{4, "szip"},     FilterName{5, "nbit"},           FilterName{6, "scaleoffset"},
-    FilterName{307, "bzip2"},  FilterName{32000, "lzf"},        FilterName{32001, "blosc"},
-    FilterName{32004, "lz4"},  FilterName{32008, "bitshuffle"}, FilterName{32013, "zfp"},
-    FilterName{32015, "zstd"}, FilterName{32026, "blosc2"},
-};
-
-std::string filter_name(H5Z_filter_t id) {
-  for (const FilterName& filter : kFilters) {
-    if (filter.id == id) return filter.name;
-  }
-  return fmt::format("filter {}", id);
+// The file that an object lies in: behind an external link it is another one.
+std::string file_of(hid_t handle) {
+  const ssize_t length = H5Fget_name(handle, nullptr, 0);
+  std::string name(static_cast<std::size_t>(std::max<ssize_t>(length, 0)), '\0');
+  if (length > 0) H5Fget_name(handle, name.data(), name.size() + 1);
+  return name;
 }
 
-void check_filters(const fs::path& file, hid_t properties, StoredDataset& stored) {
+std::vector<ChunkFilter> filters_of(hid_t properties) {
+  std::vector<ChunkFilter> filters;
   const int count = H5Pget_nfilters(properties);
   for (int i = 0; i < count; ++i) {
     unsigned flags = 0, config = 0;
     std::size_t values = 0;
-    const H5Z_filter_t id = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values,
-                                           nullptr, 0, nullptr, &config);
-    stored.filters.push_back(filter_name(id));
-    if (H5Zfilter_avail(id) > 0) continue;
+    const auto number = static_cast<unsigned>(i);
+    // The first call says how many parameters there are.
+    H5Pget_filter2(properties, number, &flags, &values, nullptr, 0, nullptr, &config);
+    ChunkFilter filter{.id = 0, .values = std::vector<std::uint32_t>(values)};
+    filter.id = H5Pget_filter2(properties, number, &flags, &values, filter.values.data(), 0,
+                               nullptr, &config);
+    filters.push_back(std::move(filter));
+  }
+  return filters;
+}
+
+// Of the first filter that neither the library nor we have.
+void check_filters(const fs::path& file, const StoredDataset& stored) {
+  const Extents& extents = stored.extents;
+  if (extents.storage != Extents::Storage::library) return;
+  for (const ChunkFilter& filter : extents.filters) {
+    if (H5Zfilter_avail(filter.id) > 0) continue;
     throw data_error(fmt::format(
         "{} is compressed with {} (filter {}), which is not installed here; install its HDF5 "
         "plugin and set HDF5_PLUGIN_PATH, or repack the file",
-        where(file, stored), stored.filters.back(), id));
+        where(file, stored), filter_name(filter.id), filter.id));
   }
 }
 
-// A chunk that was never written reads as the fill value. The library's own space status says
-// "partly allocated" for every compressed dataset, so chunks are counted.
-void check_chunks(const fs::path& file, hid_t handle, hid_t space,
-                  const std::vector<hsize_t>& chunk, const StoredDataset& stored) {
-  std::int64_t expected = 1;
-  std::vector<std::int64_t> grid(chunk.size());
-  for (std::size_t d = 0; d < chunk.size(); ++d) {
-    const auto extent = static_cast<std::int64_t>(chunk[d]);
-    grid[d] = (stored.shape[d] + extent - 1) / extent;
-    expected *= grid[d];
+// Finds every chunk. One that was never written would read as the fill value; the library's own
+// space status says "partly allocated" for every compressed dataset.
+void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDataset& stored) {
+  Extents& extents = stored.extents;
+  const std::size_t axes = extents.chunk.size();
+  std::int64_t count = 1;
+  Shape grid(axes);
+  for (std::size_t d = 0; d < axes; ++d) {
+    grid[d] = (stored.shape[d] + extents.chunk[d] - 1) / extents.chunk[d];
+    count *= grid[d];
   }
-  hsize_t present = 0;
-  if (H5Dget_num_chunks(handle, space, &present) < 0 ||
-      static_cast<std::int64_t>(present) == expected) {
-    return;
-  }
-  std::vector<hsize_t> offset(chunk.size());
-  for (std::int64_t n = 0; n < expected; ++n) {
+  auto chunks = std::make_shared<std::vector<Extent>>(static_cast<std::size_t>(count));
+  std::vector<hsize_t> offset(axes);
+  std::int64_t present = 0, gap = -1;
+  RawDataProbe probe;
+  for (std::int64_t n = 0; n < count; ++n) {
     std::int64_t rest = n;
-    for (std::size_t d = chunk.size(); d-- > 0;) {
-      offset[d] = static_cast<hsize_t>(rest % grid[d]) * chunk[d];
+    bool partial = false;
+    for (std::size_t d = axes; d-- > 0;) {
+      const std::int64_t first = rest % grid[d] * extents.chunk[d];
+      offset[d] = static_cast<hsize_t>(first);
+      partial = partial || first + extents.chunk[d] > stored.shape[d];
       rest /= grid[d];
     }
     hsize_t bytes = 0;
-    if (H5Dget_chunk_storage_size(handle, offset.data(), &bytes) < 0 || bytes == 0) break;
+    std::byte nowhere{};
+    probe.reset();
+    Extent& chunk = (*chunks)[static_cast<std::size_t>(n)];
+    const bool found = H5Dget_chunk_storage_size(handle, offset.data(), &bytes) >= 0 && bytes > 0 &&
+                       H5Dread_chunk(handle, H5P_DEFAULT, offset.data(), &chunk.mask, &nowhere) >= 0;
+    if (!found || probe.offset() < 0) {
+      if (gap < 0) gap = static_cast<std::int64_t>(offset[0]);
+      continue;
+    }
+    ++present;
+    chunk.offset = probe.offset();
+    chunk.bytes = static_cast<std::uint32_t>(bytes);
+    if (plain_edges && partial) chunk.mask = ~0u;
   }
-  throw data_error(
-      fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap is at row "
-                  "{} (its producer "
-                  "probably died); write it again",
-                  where(file, stored), present, expected, offset[0]));
+  if (present < count) {
+    throw data_error(fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap "
+                                 "is at row {} (its producer probably died); write it again",
+                                 where(file, stored), present, count, gap));
+  }
+  extents.chunks = std::move(chunks);
 }
 
 void check_virtual(const fs::path& file, hid_t properties, const StoredDataset& stored) {
@@ -115,27 +133,52 @@ void check_virtual(const fs::path& file, hid_t properties, const StoredDataset& 
 
 }  // namespace
 
-void describe_layout(const fs::path& file, hid_t handle, hid_t space, StoredDataset& stored) {
+void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) {
   const UniqueProperties properties(H5Dget_create_plist(handle));
-  check_filters(file, properties.get(), stored);
+  Extents& extents = stored.extents;
+  extents.filters = filters_of(properties.get());
+  extents.file = file_of(handle);
+  if (extents.file == file) extents.file.clear();
+  for (const ChunkFilter& filter : extents.filters) stored.filters.push_back(filter_name(filter.id));
   switch (H5Pget_layout(properties.get())) {
     case H5D_CHUNKED: {
       std::vector<hsize_t> chunk(stored.shape.size());
       H5Pget_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data());
       stored.chunk_rows = static_cast<std::int64_t>(chunk[0]);
-      if (stored.rows() > 0) check_chunks(file, handle, space, chunk, stored);
-      return;
-    }
-    case H5D_CONTIGUOUS:
-      if (element_count(stored.shape) > 0 && H5Pget_external_count(properties.get()) == 0 &&
-          H5Dget_offset(handle) == HADDR_UNDEF) {
-        throw data_error(fmt::format("{} was created but never written", where(file, stored)));
+      extents.chunk.assign(chunk.begin(), chunk.end());
+      const ChunkFilters decoder(extents.filters,
+                                 element_count(extents.chunk) * size_bytes(stored.dtype));
+      extents.reason =
+          element_count(stored.shape) == 0 ? "it is empty" : decoder.reason_not_here();
+      if (extents.reason.empty()) extents.storage = Extents::Storage::chunked;
+      check_filters(file, stored);
+      unsigned options = 0;
+      H5Pget_chunk_opts(properties.get(), &options);
+      if (element_count(stored.shape) > 0) {
+        find_chunks(file, handle, (options & H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS) != 0, stored);
       }
       return;
+    }
+    case H5D_CONTIGUOUS: {
+      if (H5Pget_external_count(properties.get()) > 0) {
+        extents.reason = "it lies in external files";
+        return;
+      }
+      if (element_count(stored.shape) == 0) return;
+      const haddr_t offset = H5Dget_offset(handle);
+      if (offset == HADDR_UNDEF) {
+        throw data_error(fmt::format("{} was created but never written", where(file, stored)));
+      }
+      extents.storage = Extents::Storage::contiguous;
+      extents.offset = static_cast<std::int64_t>(offset);
+      return;
+    }
     case H5D_VIRTUAL:
       check_virtual(file, properties.get(), stored);
+      extents.reason = "it is a virtual dataset";
       return;
     default:
+      extents.reason = "it lies in its header";
       return;
   }
 }

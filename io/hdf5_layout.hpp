@@ -11,9 +11,8 @@
 
 namespace hadal::io {
 
-// Fills in the chunk's rows and the filters of a dataset whose path, type and shape are known.
-// Throws a data error that says what is missing.
-void describe_layout(const std::filesystem::path& file, hid_t dataset, hid_t space,
-                     StoredDataset& stored);
+// Fills in chunk, filters and extents of a dataset whose path, type and shape are known. Throws a
+// data error that says what is missing.
+void describe_layout(const std::filesystem::path& file, hid_t dataset, StoredDataset& stored);
 
 }  // namespace hadal::io

@@ -1,12 +1,12 @@
 #pragma once
-// A thread that prepares the batches of coming steps into a bounded queue. What a step contains is
-// a pure function of its number, so nothing in the queue has to be saved.
+// Threads that prepare the batches of coming steps. What a step contains is a pure function of its
+// number, so nothing that is ready has to be saved.
 
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -19,17 +19,17 @@ class Loader {
  public:
   using Produce = std::function<std::vector<Batch>(std::int64_t step)>;
 
-  // Calls produce(first), produce(first + 1), … below `end` on its own thread, at most `depth`
-  // steps ahead of next().
-  Loader(Produce produce, std::int64_t first, std::int64_t end, std::size_t depth);
+  // Calls produce(first), produce(first + 1), … below `end` on `threads` threads, each a step at a
+  // time, at most one more of them than threads ahead of next().
+  Loader(Produce produce, std::int64_t first, std::int64_t end, int threads);
 
-  // Stops the thread after the step it is working on.
+  // Stops the threads after the steps they are working on.
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
   // Batches of the next step; blocks until they are there. Rethrows what produce threw for that
-  // step.
+  // step, once all before it have been handed out.
   std::vector<Batch> next();
 
  private:
@@ -41,14 +41,15 @@ class Loader {
   void work();
 
   Produce produce_;
-  std::int64_t step_;
   std::int64_t end_;
-  std::size_t depth_;
+  std::int64_t depth_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Item> queue_;
+  std::int64_t next_;  // to be handed out
+  std::int64_t step_;  // to be begun
+  std::map<std::int64_t, Item> ready_;
   bool stop_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace hadal::io

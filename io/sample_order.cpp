@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace hadal::io {
 namespace {
@@ -95,23 +96,28 @@ std::int64_t SampleOrder::at(std::int64_t epoch, std::int64_t stream, std::int64
   return global;
 }
 
-const SampleOrder::BlockSequence& SampleOrder::sequence(std::int64_t epoch) const {
-  if (sequence_.epoch == epoch) return sequence_;
+std::shared_ptr<const SampleOrder::BlockSequence> SampleOrder::sequence(std::int64_t epoch) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& known : sequences_) {
+    if (known != nullptr && known->epoch == epoch) return known;
+  }
   const auto count = static_cast<std::int64_t>(options_.block_starts.size()) - 1;
   const Bijection order(count, mix(options_.seed, static_cast<std::uint64_t>(epoch), kBlockKey));
-  sequence_ = {.epoch = epoch, .blocks = {}, .starts = {0}};
+  auto made = std::make_shared<BlockSequence>(BlockSequence{epoch, {}, {0}});
   for (std::int64_t i = 0; i < count; ++i) {
     const auto block = static_cast<std::size_t>(order(i));
-    sequence_.blocks.push_back(static_cast<std::int64_t>(block));
-    sequence_.starts.push_back(sequence_.starts.back() + options_.block_starts[block + 1] -
-                               options_.block_starts[block]);
+    made->blocks.push_back(static_cast<std::int64_t>(block));
+    made->starts.push_back(made->starts.back() + options_.block_starts[block + 1] -
+                           options_.block_starts[block]);
   }
-  return sequence_;
+  sequences_[1] = std::exchange(sequences_[0], std::move(made));
+  return sequences_[0];
 }
 
 std::int64_t SampleOrder::at_block(std::int64_t epoch, std::int64_t stream,
                                    std::int64_t position) const {
-  const BlockSequence& sequence_now = sequence(epoch);
+  const std::shared_ptr<const BlockSequence> held = sequence(epoch);
+  const BlockSequence& sequence_now = *held;
   const std::int64_t length = stream_length(stream);
   const auto blocks = static_cast<std::int64_t>(sequence_now.blocks.size());
   const std::int64_t mean_rows = std::max<std::int64_t>(1, options_.samples / blocks);

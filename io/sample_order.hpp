@@ -3,7 +3,10 @@
 // micro-batches reads V streams, one each, so a stream is always read by one rank at a time. No
 // state is carried: any process can compute any part of the order at once.
 
+#include <array>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -44,7 +47,7 @@ class SampleOrder {
 
   std::int64_t steps_per_epoch() const { return steps_; }
 
-  // Samples of micro-batch `stream` in step `step` of `epoch` (both from 0): micro_batch of them,
+  // Any thread. Samples of micro-batch `stream` in step `step` of `epoch` (both from 0): micro_batch of them,
   // fewer or none at the end of an epoch without drop_last.
   std::vector<std::int64_t> micro_batch(std::int64_t epoch, std::int64_t step,
                                         std::int64_t stream) const;
@@ -55,7 +58,7 @@ class SampleOrder {
  private:
   // Blocks in the order of an epoch with the start of each in the concatenated sequence.
   struct BlockSequence {
-    std::int64_t epoch = -1;
+    std::int64_t epoch = 0;
     std::vector<std::int64_t> blocks;
     std::vector<std::int64_t> starts;
   };
@@ -63,11 +66,13 @@ class SampleOrder {
   std::int64_t stream_start(std::int64_t stream) const;
   std::int64_t at(std::int64_t epoch, std::int64_t stream, std::int64_t position) const;
   std::int64_t at_block(std::int64_t epoch, std::int64_t stream, std::int64_t position) const;
-  const BlockSequence& sequence(std::int64_t epoch) const;
+  std::shared_ptr<const BlockSequence> sequence(std::int64_t epoch) const;
 
   OrderOptions options_;
   std::int64_t steps_ = 0;
-  mutable BlockSequence sequence_;
+  // Of the last two epochs asked for: threads read ahead of each other across an epoch's end.
+  mutable std::mutex mutex_;
+  mutable std::array<std::shared_ptr<const BlockSequence>, 2> sequences_;
 };
 
 // A 64-bit hash of a few numbers, the root of every random choice that must not carry state.

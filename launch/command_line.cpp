@@ -47,6 +47,7 @@ struct Commands {
   PlanArguments plan;
   ExportArguments exported;
   BenchReduceArguments bench_reduce;
+  BenchReadArguments bench_read;
   BenchStepArguments bench_step;
   io::PackOptions pack;
   std::filesystem::path inspected;
@@ -264,6 +265,29 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
   });
 }
 
+void add_bench_read(CLI::App* bench, Commands& commands) {
+  CLI::App* verb = bench->add_subcommand(
+      "read", "A run's training data without its model, in turn with raw reads of the same bytes");
+  BenchReadArguments& arguments = commands.bench_read;
+  add_config(verb, arguments.config);
+  verb->add_option("--steps", arguments.steps, "Steps of the first epoch, at most")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str();
+  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_option("--pause", arguments.pause,
+                   "Also with so many milliseconds of sleep after each step, for the utilisation")
+      ->check(CLI::Range(0.0, 1e6));
+  verb->add_flag("--cold", arguments.cold, "Take the files out of the system's cache before");
+  verb->add_flag("--json", arguments.json, "One JSON document");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return bench_read(commands.bench_read, comm);
+    };
+  });
+}
+
 void add_bench(CLI::App& app, Commands& commands) {
   CLI::App* bench = app.add_subcommand("bench", "Measure this place");
   bench->require_subcommand(1);
@@ -290,6 +314,7 @@ void add_bench(CLI::App& app, Commands& commands) {
       return bench_reduce(commands.bench_reduce, comm);
     };
   });
+  add_bench_read(bench, commands);
   add_bench_step(bench, commands);
 }
 

@@ -66,6 +66,15 @@ struct BenchReduceArguments {
   bool json = false;
 };
 
+struct BenchReadArguments {
+  ConfigArguments config;
+  std::int64_t steps = 200;
+  int rounds = 5;
+  double pause = 0;  // milliseconds after each step
+  bool cold = false;
+  bool json = false;
+};
+
 struct BenchStepArguments {
   std::string model = "resnet18";
   std::string optimizer = "sgd";
@@ -86,6 +95,7 @@ int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
 std::vector<std::string> bench_models();
 int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);
+int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm);
 int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 
 int pack(const io::PackOptions& options);

@@ -56,6 +56,8 @@ void add_data(Table& table) {
   table.set("data.memory", plain(Kind::size), "1GiB", Bound::free,
             "Cache for data blocks of a rank.",
             [](RunConfig& c, const json& v) { c.data.batch.memory_bytes = *parse_size(v); });
+  table.set("data.readers", integer(1), 2, Bound::free, "Threads of a rank that read and decode.",
+            [](RunConfig& c, const json& v) { c.data.batch.readers = v; });
   table.set("data.drop_last", plain(Kind::boolean), true, Bound::identity,
             "Leave out the samples that do not fill a last step.",
             [](RunConfig& c, const json& v) { c.data.drop_last = v; });

@@ -1,0 +1,27 @@
+#pragma once
+// Many reads from files at once, handed to the kernel together where it takes them so (io_uring),
+// else one after the other; neighbours in a file become one read.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace hadal::io {
+
+struct RawRead {
+  int fd = -1;
+  std::int64_t offset = 0;
+  std::span<std::byte> to;
+  const std::string* path = nullptr;  // for messages; must live until read_all() returns
+};
+
+// Fills every `to` whole, in no special order. Any thread. Throws a data error that names the file
+// and the place where a read fails or a file has ended.
+void read_all(std::vector<RawRead> reads);
+
+// How this process reads: "io_uring", or "preadv" with the reason.
+std::string describe_raw_reader();
+
+}  // namespace hadal::io

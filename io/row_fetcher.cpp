@@ -1,0 +1,183 @@
+#include "io/row_fetcher.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "io/error.hpp"
+
+namespace hadal::io {
+namespace {
+
+// A run may have tens of thousands of shards; an open file costs memory and a descriptor, the
+// library's much more.
+constexpr std::size_t kMostRawFiles = 256;
+constexpr std::size_t kMostLibraryFiles = 32;
+// Rows read together from a file that is not chunked, where all of it fits in memory anyway.
+constexpr std::int64_t kContiguousRows = 64;
+// Raw data on their way at a time.
+constexpr std::int64_t kRawBytes = std::int64_t{64} << 20;
+
+std::int64_t all_bytes(const DataIndex& index) {
+  std::int64_t bytes = 0;
+  for (const FieldIndex& field : index.fields) {
+    for (const ScannedDataset& part : field.parts) {
+      bytes += part.stored.rows() * part.stored.row_bytes();
+    }
+  }
+  return bytes;
+}
+
+const std::string& raw_path(const ScannedDataset& part) {
+  return part.stored.extents.file.empty() ? part.file : part.stored.extents.file;
+}
+
+}  // namespace
+
+RowFetcher::RowFetcher(const DataIndex& index, std::int64_t memory_bytes)
+    : index_(index),
+      all_fits_(all_bytes(index) <= memory_bytes),
+      cache_(memory_bytes),
+      raw_files_(kMostRawFiles),
+      library_files_(kMostLibraryFiles) {}
+
+std::int64_t RowFetcher::block_rows(const StoredDataset& stored) const {
+  if (stored.chunk_rows > 0) return std::min(stored.chunk_rows, std::max<std::int64_t>(1, stored.rows()));
+  return all_fits_ ? kContiguousRows : 1;
+}
+
+RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
+                                      std::span<const std::span<std::byte>> places) {
+  Fetched fetched;
+  fetched.rows.resize(index_.fields.size());
+  struct Part {  // of a sample, in a block that may not be there yet
+    std::size_t field;
+    std::size_t sample;
+    const Block* block;
+    std::size_t offset;
+    std::size_t bytes;
+  };
+  std::vector<Part> parts;
+  std::vector<Load> loads;
+  std::vector<const Block*> awaited;
+  for (std::size_t f = 0; f < index_.fields.size(); ++f) {
+    const FieldIndex& field = index_.fields[f];
+    fetched.rows[f].resize(ids.size());
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      const std::size_t number = field.part_of(ids[k]);
+      const ScannedDataset& part = field.parts[number];
+      const StoredDataset& stored = part.stored;
+      const std::int64_t row = ids[k] - field.row_starts[number];
+      const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+      asked_ += stored.row_bytes();
+      const std::int64_t rows = block_rows(stored);
+      if (rows == 1 && !all_fits_) {
+        std::span<std::byte> out;
+        if (places[f].empty()) {
+          fetched.held.push_back(std::make_shared<Block>());
+          out = fetched.held.back()->allocate(bytes);
+        } else {
+          out = places[f].subspan(k * bytes, bytes);
+        }
+        loads.push_back({.part = &part, .first = row, .count = 1, .out = out});
+        fetched.rows[f][k] = out;
+        continue;
+      }
+      const BlockCache::Key key{static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(number),
+                                row / rows};
+      auto [block, claimed] = cache_.find_or_claim(key);
+      const std::int64_t first = row / rows * rows;
+      if (claimed) {
+        loads.push_back({.part = &part,
+                         .first = first,
+                         .count = std::min(rows, stored.rows() - first),
+                         .block = block.get(),
+                         .key = key});
+      } else {
+        awaited.push_back(block.get());
+      }
+      parts.push_back({f, k, block.get(), static_cast<std::size_t>(row - first) * bytes, bytes});
+      fetched.held.push_back(std::move(block));
+    }
+  }
+  run(loads);
+  for (const Block* block : awaited) cache_.wait(*block);
+  for (const Part& part : parts) {
+    fetched.rows[part.field][part.sample] = part.block->bytes().subspan(part.offset, part.bytes);
+  }
+  return fetched;
+}
+
+// A claim is kept or given up, whatever happens.
+void RowFetcher::run(std::vector<Load>& loads) {
+  std::size_t settled = 0;  // loads before it are done
+  try {
+    for (Load& load : loads) {
+      if (load.block == nullptr) continue;
+      load.out = load.block->allocate(
+          static_cast<std::size_t>(load.count * load.part->stored.row_bytes()));
+    }
+    std::vector<Load*> group;
+    std::int64_t raw = 0;
+    const auto run_group = [&] {
+      run_raw(group);
+      group.clear();
+      raw = 0;
+    };
+    std::stable_partition(loads.begin(), loads.end(), [](const Load& load) {
+      return load.part->stored.extents.storage != Extents::Storage::library;
+    });
+    for (std::size_t i = 0; i < loads.size(); ++i) {
+      Load& load = loads[i];
+      if (load.part->stored.extents.storage != Extents::Storage::library) {
+        group.push_back(&load);
+        raw += std::ssize(load.out);
+        const bool last = i + 1 == loads.size() ||
+                          loads[i + 1].part->stored.extents.storage == Extents::Storage::library;
+        if (raw < kRawBytes && !last) continue;
+        run_group();
+      } else {
+        library_files_.get(load.part->file)
+            ->read_rows(load.part->stored.path, load.first, load.count, load.out);
+        read_ += std::ssize(load.out);
+      }
+      for (; settled <= i; ++settled) {
+        decoded_ += std::ssize(loads[settled].out);
+        if (loads[settled].block != nullptr) cache_.publish(loads[settled].key);
+      }
+    }
+  } catch (...) {
+    for (; settled < loads.size(); ++settled) {
+      if (loads[settled].block != nullptr) cache_.fail(loads[settled].key, std::current_exception());
+    }
+    throw;
+  }
+}
+
+void RowFetcher::run_raw(std::span<Load*> loads) {
+  std::vector<std::shared_ptr<const RawFile>> files;
+  std::vector<StoredRows> rows;
+  std::int64_t raw_bytes = 0;
+  for (const Load* load : loads) {
+    files.push_back(raw_files_.get(raw_path(*load->part)));
+    rows.emplace_back(load->part->stored, files.back()->path(), files.back()->fd(), load->first,
+                      load->count, load->out);
+    raw_bytes += rows.back().raw_bytes();
+  }
+  thread_local std::vector<std::byte> memory;
+  if (std::ssize(memory) < raw_bytes) memory.resize(static_cast<std::size_t>(raw_bytes));
+  std::vector<RawRead> reads;
+  std::size_t used = 0;
+  for (StoredRows& each : rows) {
+    const auto bytes = static_cast<std::size_t>(each.raw_bytes());
+    each.add_reads(std::span(memory).subspan(used, bytes), reads);
+    used += bytes;
+  }
+  for (const RawRead& read : reads) {
+    read_ += std::ssize(read.to);
+    if (watch_) watch_(read);
+  }
+  read_all(std::move(reads));
+  for (StoredRows& each : rows) each.finish();
+}
+
+}  // namespace hadal::io

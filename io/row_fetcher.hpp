@@ -1,0 +1,74 @@
+#pragma once
+// Stored rows of samples, for any number of threads: what is needed of all fields is read together
+// and decoded by the thread that asks. A block is what is decoded at once, a chunk's rows; blocks
+// that hold more than one sample are kept, as memory allows.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "io/block_cache.hpp"
+#include "io/data_index.hpp"
+#include "io/open_files.hpp"
+#include "io/stored_rows.hpp"
+
+namespace hadal::io {
+
+class RowFetcher {
+ public:
+  // `index` must outlive this; `memory_bytes` bounds the blocks that nobody is using.
+  RowFetcher(const DataIndex& index, std::int64_t memory_bytes);
+
+  struct Fetched {
+    // By field, then by sample: in this machine's byte order, valid as long as this lives.
+    std::vector<std::vector<std::span<const std::byte>>> rows;
+    std::vector<std::shared_ptr<Block>> held;
+  };
+
+  // `places[f]`, if not empty, is memory for the rows of field f back to back: what need not be
+  // kept is read right there. Throws a data error that names file, dataset and rows. Any thread.
+  Fetched fetch(std::span<const std::int64_t> ids, std::span<const std::span<std::byte>> places);
+
+  // `watch` is told of every read past the library, before it is done; not while others fetch.
+  using Watch = std::function<void(const RawRead&)>;
+  void set_watch(Watch watch) { watch_ = std::move(watch); }
+
+  // So far: bytes read from files, bytes that they became, bytes of the samples asked for.
+  struct Counts {
+    std::int64_t read = 0;
+    std::int64_t decoded = 0;
+    std::int64_t asked = 0;
+  };
+  Counts counts() const { return {read_, decoded_, asked_}; }
+
+ private:
+  // Rows to be read into a block or a place.
+  struct Load {
+    const ScannedDataset* part = nullptr;
+    std::int64_t first = 0;
+    std::int64_t count = 0;
+    std::span<std::byte> out;
+    Block* block = nullptr;  // that has been claimed
+    BlockCache::Key key = {};
+  };
+
+  std::int64_t block_rows(const StoredDataset& stored) const;
+  void run(std::vector<Load>& loads);
+  void run_raw(std::span<Load*> loads);
+
+  const DataIndex& index_;
+  bool all_fits_;
+  Watch watch_;
+  BlockCache cache_;
+  OpenFiles<RawFile> raw_files_;
+  OpenFiles<Hdf5File> library_files_;
+  std::atomic<std::int64_t> read_ = 0;
+  std::atomic<std::int64_t> decoded_ = 0;
+  std::atomic<std::int64_t> asked_ = 0;
+};
+
+}  // namespace hadal::io

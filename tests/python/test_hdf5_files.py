@@ -1,0 +1,213 @@
+"""Files as people have them, written by the tools that they use: hadal reads what h5py reads, to the last bit,
+or refuses in one line."""
+
+import os
+import pathlib
+import subprocess
+
+import h5py
+import hdf5plugin
+import numpy
+import pytest
+
+DUMP = os.environ["DUMP_ROWS"]
+ROWS = 50
+
+
+def numbers(dtype, shape=(6, 5)):
+    """Of every magnitude, as far as the type allows, with runs that compress."""
+    draws = numpy.random.default_rng(1)
+    dtype = numpy.dtype(dtype)
+    full = (ROWS, *shape)
+    if dtype.kind == "b":
+        return draws.integers(0, 2, full).astype(bool)
+    if dtype.kind in "iu":
+        info = numpy.iinfo(dtype)
+        values = draws.integers(info.min, info.max, full, dtype=dtype.newbyteorder("="), endpoint=True)
+        return numpy.repeat(values[:, :1], full[1], axis=1).astype(dtype) if len(full) > 1 else values.astype(dtype)
+    return (draws.standard_normal(full) * 10.0 ** draws.integers(-3, 4, full)).astype(dtype)
+
+
+def dump(tmp_path, file, dataset="/x", memory=1 << 30):
+    """(dtype, shape, who read it, bytes), or the refusal."""
+    out = tmp_path / "rows.bin"
+    done = subprocess.run([DUMP, str(out), str(memory), str(file), dataset], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    if done.returncode == 1:
+        return done.stdout
+    dtype, shape, reader = done.stdout.split()
+    return dtype, tuple(map(int, shape.split(","))), reader, out.read_bytes()
+
+
+def check(tmp_path, file, dataset="/x", reader="past"):
+    """Both with all blocks in memory and with none to spare."""
+    with h5py.File(file, "r") as opened:
+        expected = opened[dataset][()]
+    native = expected.astype(expected.dtype.newbyteorder("="))
+    for memory in (1 << 30, 1):
+        found = dump(tmp_path, file, dataset, memory)
+        assert not isinstance(found, str), found
+        assert found[1] == expected.shape
+        assert found[2] == reader, file
+        assert found[3] == native.tobytes()
+
+
+def write(path, data, libver=None, userblock=0, **options):
+    with h5py.File(path, "w", libver=libver, userblock_size=userblock) as file:
+        file.create_dataset("x", data=data, **options)
+    return path
+
+
+TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?", ">u2", ">i4", ">i8", ">f4", ">f8"]
+CHUNKS = [None, (1, 6, 5), (8, 6, 5), (7, 4, 3), (ROWS, 6, 5), (64, 2, 5)]
+PLUGINS = {
+    "lz4": hdf5plugin.LZ4(nbytes=256),
+    "lz4 default": hdf5plugin.LZ4(),
+    "zstd": hdf5plugin.Zstd(),
+    "bitshuffle": hdf5plugin.Bitshuffle(cname="none"),
+    "bitshuffle lz4": hdf5plugin.Bitshuffle(cname="lz4"),
+    "bitshuffle zstd": hdf5plugin.Bitshuffle(cname="zstd"),
+    "blosc lz4": hdf5plugin.Blosc(cname="lz4", shuffle=hdf5plugin.Blosc.SHUFFLE),
+    "blosc blosclz": hdf5plugin.Blosc(cname="blosclz", shuffle=hdf5plugin.Blosc.BITSHUFFLE),
+    "blosc zstd": hdf5plugin.Blosc(cname="zstd", shuffle=hdf5plugin.Blosc.NOSHUFFLE),
+    "blosc zlib": hdf5plugin.Blosc(cname="zlib"),
+}
+FILTERS = {
+    "gzip": {"compression": "gzip"},
+    "gzip shuffle": {"compression": "gzip", "shuffle": True},
+    "gzip shuffle fletcher32": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    "fletcher32": {"fletcher32": True},
+    "shuffle": {"shuffle": True},
+    "lzf": {"compression": "lzf"},
+    "lzf shuffle": {"compression": "lzf", "shuffle": True},
+    "szip": {"compression": "szip"},
+    **PLUGINS,
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_every_type_contiguous_and_compressed(tmp_path, dtype):
+    for name, options in {"plain": {}, "gzip": {"compression": "gzip", "shuffle": True, "chunks": (7, 4, 3)}}.items():
+        check(tmp_path, write(tmp_path / f"{name}.h5", numbers(dtype), **options))
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("libver", ["earliest", "v108", "v110", "v112", "v114"])
+def test_every_chunk_index_of_the_library(tmp_path, chunk, libver):
+    for name, options in {"fixed": {}, "one axis grows": {"maxshape": (None, 6, 5)},
+                          "all grow": {"maxshape": (None, None, None)}}.items():
+        if (chunk is None and name != "fixed") or (chunk and chunk[0] > ROWS and name == "fixed"):
+            continue
+        for compressed in (None, "gzip"):
+            if compressed and chunk is None:
+                continue
+            path = write(tmp_path / "x.h5", numbers("f4"), (libver, libver) if libver != "earliest" else None,
+                         chunks=chunk, compression=compressed, **options)
+            check(tmp_path, path)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter(tmp_path, name):
+    for dtype in ("u1", "i2", "f4", "f8", "i8"):
+        for chunk in ((1, 6, 5), (8, 6, 5), (7, 4, 3)):
+            options = FILTERS[name]
+            options = dict(options) if isinstance(options, dict) else dict(**options)
+            check(tmp_path, write(tmp_path / "x.h5", numbers(dtype), chunks=chunk, **options))
+
+
+@pytest.mark.parametrize("name", ["scaleoffset", "zfp", "blosc2", "bzip2"])
+def test_a_filter_that_only_the_library_has_is_read_through_it_or_refused_by_name(tmp_path, name):
+    options = {"scaleoffset": {"scaleoffset": 0}, "zfp": hdf5plugin.Zfp(reversible=True), "blosc2": hdf5plugin.Blosc2(),
+               "bzip2": hdf5plugin.BZip2()}[name]
+    path = write(tmp_path / "x.h5", numbers("i4"), chunks=(8, 6, 5), **options)
+    if name == "scaleoffset":
+        check(tmp_path, path, reader="library")
+    else:
+        assert f"is compressed with {name} (filter" in dump(tmp_path, path)
+
+
+@pytest.mark.parametrize("userblock", [512, 2048])
+def test_a_user_block_moves_everything(tmp_path, userblock):
+    for options in ({}, {"chunks": (8, 6, 5)}, {"chunks": (8, 6, 5), "compression": "gzip"}):
+        path = write(tmp_path / "x.h5", numbers("f4"), userblock=userblock, **options)
+        check(tmp_path, path)
+
+
+def test_one_axis_many_axes_and_single_values(tmp_path):
+    for shape in ((), (1,), (3, 2, 4, 2), (1, 1)):
+        for chunks in (None, True):
+            check(tmp_path, write(tmp_path / "x.h5", numbers("f4", shape), chunks=chunks))
+
+
+def test_filters_that_were_left_out_of_single_chunks(tmp_path):
+    data = numbers("f4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", data.shape, "f4", chunks=(10, 6, 5), compression="gzip", shuffle=True)
+        dataset[...] = data
+        # Chunk 1 not compressed, chunk 2 not filtered at all.
+        planes = data[10:20].reshape(-1).view("u1").reshape(-1, 4).T.tobytes()
+        dataset.id.write_direct_chunk((10, 0, 0), planes, filter_mask=2)
+        dataset.id.write_direct_chunk((20, 0, 0), data[20:30].tobytes(), filter_mask=3)
+    check(tmp_path, tmp_path / "x.h5")
+
+
+def test_edges_that_are_stored_without_filters(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", libver="v110") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((8, 4, 5))
+        properties.set_deflate(4)
+        if not hasattr(properties, "set_chunk_opts"):
+            pytest.skip("this h5py cannot ask for it")
+        properties.set_chunk_opts(2)
+        space = h5py.h5s.create_simple((ROWS, 6, 5))
+        h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, properties))[...] = numbers("f4")
+    check(tmp_path, tmp_path / "x.h5")
+
+
+def test_behind_links_and_outside_of_the_file(tmp_path):
+    write(tmp_path / "source.h5", numbers("f4"), chunks=(8, 6, 5), compression="gzip")
+    write(tmp_path / "plain.h5", numbers("i4"))
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["data/real"] = numbers("f8")
+        file["soft"] = h5py.SoftLink("/data/real")
+        file["external"] = h5py.ExternalLink("source.h5", "/x")
+        file["plain"] = h5py.ExternalLink("plain.h5", "/x")
+        file["gone"] = h5py.ExternalLink("gone.h5", "/x")
+    for name in ("/soft", "/external", "/plain", "/data/real"):
+        check(tmp_path, tmp_path / "links.h5", name)
+    assert "gone" in dump(tmp_path, tmp_path / "links.h5", "/gone")
+    data = numbers("f4")
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        file.create_dataset("x", data=data, external=[(str(tmp_path / "raw 1.bin"), 0, 2000),
+                                                      (str(tmp_path / "raw 2.bin"), 64, h5py.h5f.UNLIMITED)])
+    check(tmp_path, tmp_path / "outside.h5", reader="library")
+
+
+def test_compact_data_lie_in_the_header(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((ROWS, 6, 5))
+        h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, properties))[...] = numbers("f4")
+    check(tmp_path, tmp_path / "x.h5", reader="library")
+
+
+def test_damage_is_found_and_placed(tmp_path):
+    for name in ("gzip", "gzip shuffle fletcher32", "fletcher32", "bitshuffle lz4", "lz4", "blosc zstd", "zstd", "lzf"):
+        data = numbers("i2")
+        path = write(tmp_path / "x.h5", data, chunks=(10, 6, 5), **FILTERS[name])
+        with h5py.File(path, "r") as file:
+            chunk = file["x"].id.get_chunk_info(3)
+        with open(path, "r+b") as file:
+            file.seek(chunk.byte_offset + chunk.size // 2)
+            inside = file.read(16)
+            file.seek(-len(inside), 1)
+            file.write(bytes(255 - byte for byte in inside))
+        found = dump(tmp_path, path)
+        if isinstance(found, str):
+            assert "x.h5:/x cannot be read in rows 30 to 39" in found, (name, found)
+            continue
+        # Without a checksum it may pass for data, of that chunk alone.
+        assert "gzip" not in name and "fletcher32" not in name
+        read = numpy.frombuffer(found[3], "i2").reshape(data.shape)
+        assert (read[:30] == data[:30]).all() and (read[40:] == data[40:]).all()
