@@ -4,7 +4,7 @@
 
 Each case is one file of float32 samples of 48 KiB (half of their bits random, so that they compress), read in
 shuffled order in batches of 32 without a model. The peer opens its file in each worker and gets its best number
-of workers (0, 1 or 2) in an extra round; both read the same number of samples. Prints the medians, the ratio with
+of workers (0, 1 or 2) in an extra round; both read the same number of samples. Beside it H5Dread on one thread, block by block. Prints the medians, the ratio with
 its spread, and what share of a plain pread loop over the same bytes hadal reaches (see `hadal bench read`)."""
 
 import argparse
@@ -103,9 +103,9 @@ lr = 0.1
     return path
 
 
-def ours(path, readers, cold):
+def ours(path, readers, cold, *options):
     command = [HADAL, "bench", "read", str(path), "--rounds", "1", "--steps", "1000000", "--json", "--set",
-               f"data.readers={readers}", *(["--cold"] if cold else [])]
+               f"data.readers={readers}", *(["--cold"] if cold else []), *options]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout.strip().splitlines()[-1])
     return result["samples"] / result["seconds"][0], result["raw_seconds"][0] / result["seconds"][0], result
@@ -131,18 +131,21 @@ def main():
             os.sync()
             run = config(folder, block=chunk is not None and chunk > 1)
             best = max((0, 1, 2), key=lambda workers: peer(folder / "x.h5", workers, samples))
-            theirs, one, two, shares = [], [], [], []
+            theirs, library, one, two, shares = [], [], [], [], []
             for _ in range(arguments.rounds):
                 if arguments.cold:
                     forget(folder / "x.h5")
                 theirs.append(peer(folder / "x.h5", best, samples))
-                one.append(ours(run, 1, arguments.cold)[0])
+                speed, _, result = ours(run, 1, arguments.cold, "--library")
+                one.append(speed)
+                library.append(result["samples"] / result["library_seconds"][0])
                 speed, share, result = ours(run, 2, arguments.cold)
                 two.append(speed)
                 shares.append(share)
             ratios = [a / b for a, b in zip(two, theirs)]
             gb = statistics.median(two) * numpy.prod(SHAPE) * 4 / 1e9
-            print(f"{name:<34} h5py, DataLoader of {best} workers {statistics.median(theirs):8.0f} samples/s; hadal, 1 reader "
+            print(f"{name:<34} h5py, DataLoader of {best} workers {statistics.median(theirs):8.0f} samples/s; H5Dread, 1 thread "
+                  f"{statistics.median(library):8.0f}; hadal, 1 reader "
                   f"{statistics.median(one):8.0f}, 2 readers {statistics.median(two):8.0f} ({gb:.2f} GB/s): "
                   f"{statistics.median(ratios):6.2f} times ({min(ratios):.2f} to {max(ratios):.2f}); "
                   f"{statistics.median(shares):.2f} of raw reads ({min(shares):.2f} to {max(shares):.2f}); decoded "

@@ -30,7 +30,8 @@ io::Batch synthetic_batch(const io::DataIndex& index, std::int64_t count) {
     io::FieldBatch made{.dtype = field.options.dtype, .shape = {count}, .bytes = {}};
     made.shape.insert(made.shape.end(), field.sample_shape.begin(), field.sample_shape.end());
     made.bytes.resize(
-        static_cast<std::size_t>(io::element_count(made.shape) * io::size_bytes(made.dtype)));
+        static_cast<std::size_t>(io::element_count(made.shape) * io::size_bytes(made.dtype)),
+        std::byte{0});
     if (field.options.role == io::FieldRole::target) {
       batch.targets.push_back(std::move(made));
       continue;

@@ -61,6 +61,17 @@ TrainingPlan plan_training(const TrainOptions& train, std::int64_t samples,
   return plan;
 }
 
+// Blocks that a stream mixes at a time: a tenth of the stream, at least 8, but all streams together
+// no more than one rank's usual memory holds: what does not fit would be read again and again.
+static std::int64_t shuffle_window(const io::OrderOptions& order, std::int64_t sample_bytes) {
+  constexpr std::int64_t kBytes = std::int64_t{768} << 20;
+  const std::int64_t blocks = std::ssize(order.block_starts) - 1;
+  const std::int64_t block_bytes = std::max<std::int64_t>(1, order.samples / blocks) * sample_bytes;
+  const std::int64_t wanted = std::max<std::int64_t>(8, blocks / order.streams / 10);
+  const std::int64_t most = kBytes / std::max<std::int64_t>(1, block_bytes * order.streams);
+  return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, most));
+}
+
 io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& index) {
   constexpr std::int64_t kSmallData = std::int64_t{64} << 30;
   const DataOptions& data = config.data;
@@ -95,6 +106,7 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
       }
     }
     order.block_starts.push_back(index.samples);
+    if (order.window == 0) order.window = shuffle_window(order, index.sample_bytes());
   }
   return order;
 }

@@ -14,6 +14,9 @@
 namespace hadal::io {
 namespace {
 
+// Bytes of samples that are fetched and converted together.
+constexpr std::int64_t kTogether = 256 << 10;
+
 // Thrown inside for a sample that may be skipped; `what` names the place.
 struct BadSample {
   std::string message;
@@ -150,22 +153,22 @@ bool is_stored_so(const FieldIndex& field) {
 }  // namespace
 
 BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
-    : index_(index), options_(options), fetcher_(index, options.memory_bytes) {}
+    : index_(index), options_(options), fetcher_(index, options.memory_bytes) {
+  for (const FieldIndex& field : index.fields) stored_so_.push_back(is_stored_so(field));
+}
 
-Batch BatchReader::read(std::span<const std::int64_t> ids) {
-  Batch batch;
-  std::vector<FieldBatch> fields(index_.fields.size());
+// Samples [first, first + count) of `ids`.
+void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std::size_t count,
+                      std::vector<FieldBatch>& fields, Batch& batch) {
   std::vector<std::span<std::byte>> places(fields.size());
   for (std::size_t f = 0; f < fields.size(); ++f) {
-    const FieldIndex& field = index_.fields[f];
-    fields[f].dtype = field.options.dtype;
-    fields[f].bytes.resize(ids.size() * static_cast<std::size_t>(element_count(field.sample_shape) *
-                                                                 size_bytes(field.options.dtype)));
-    if (is_stored_so(field)) places[f] = fields[f].bytes;
+    const std::size_t bytes = fields[f].bytes.size() / ids.size();
+    if (stored_so_[f]) places[f] = std::span(fields[f].bytes).subspan(first * bytes, count * bytes);
   }
-  const RowFetcher::Fetched fetched = fetcher_.fetch(ids, places);
-  for (std::size_t k = 0; k < ids.size(); ++k) {
-    const std::int64_t id = ids[k];
+  const RowFetcher::Fetched fetched = fetcher_.fetch(ids.subspan(first, count), places);
+  waits_ = fetched.waited > 0;
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::int64_t id = ids[first + k];
     try {
       for (std::size_t f = 0; f < fields.size(); ++f) {
         const std::size_t bytes = fields[f].bytes.size() / ids.size();
@@ -182,6 +185,27 @@ Batch BatchReader::read(std::span<const std::int64_t> ids) {
       log_once(LogLevel::warning, "skipped: " + bad.message);
       ++batch.skipped;
     }
+  }
+}
+
+Batch BatchReader::read(std::span<const std::int64_t> ids) {
+  Batch batch;
+  std::vector<FieldBatch> fields(index_.fields.size());
+  for (std::size_t f = 0; f < fields.size(); ++f) {
+    const FieldIndex& field = index_.fields[f];
+    fields[f].dtype = field.options.dtype;
+    fields[f].bytes.resize(ids.size() * static_cast<std::size_t>(element_count(field.sample_shape) *
+                                                                 size_bytes(field.options.dtype)));
+  }
+  // Few at a time stay in the core's cache until they are converted and looked at; where the disk
+  // must be waited for, all at once.
+  const std::int64_t most =
+      std::max<std::int64_t>(1, kTogether / std::max<std::int64_t>(1, index_.sample_bytes()));
+  for (std::size_t first = 0; first < ids.size();) {
+    const std::size_t count =
+        waits_ ? ids.size() - first : std::min(ids.size() - first, static_cast<std::size_t>(most));
+    add(ids, first, count, fields, batch);
+    first += count;
   }
   for (std::size_t f = 0; f < fields.size(); ++f) {
     const FieldIndex& field = index_.fields[f];

@@ -3,6 +3,7 @@
 // asked for. A value that is not finite or a label out of range is named with its file, dataset and
 // row.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "io/data_index.hpp"
+#include "io/recycled_bytes.hpp"
 #include "io/row_fetcher.hpp"
 
 namespace hadal::io {
@@ -28,7 +30,7 @@ struct BatchOptions {
 struct FieldBatch {
   DType dtype = DType::f32;
   Shape shape;
-  std::vector<std::byte> bytes;
+  RecycledBytes bytes;  // what resize() adds has no value yet
 };
 
 struct Batch {
@@ -60,9 +62,14 @@ class BatchReader {
   void set_watch(RowFetcher::Watch watch) { fetcher_.set_watch(std::move(watch)); }
 
  private:
+  void add(std::span<const std::int64_t> ids, std::size_t first, std::size_t count,
+           std::vector<FieldBatch>& fields, Batch& batch);
+
   const DataIndex& index_;
   BatchOptions options_;
+  std::vector<bool> stored_so_;  // by field: needs no conversion
   RowFetcher fetcher_;
+  std::atomic<bool> waits_ = true;  // for the disk, when last read
 };
 
 }  // namespace hadal::io

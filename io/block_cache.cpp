@@ -30,7 +30,7 @@ void BlockCache::publish(const Key& key) {
       entry = entries_.erase(entry);
     }
   }
-  settled_.notify_all();
+  changed_.notify_all();
 }
 
 void BlockCache::fail(const Key& key, std::exception_ptr failure) {
@@ -42,13 +42,29 @@ void BlockCache::fail(const Key& key, std::exception_ptr failure) {
     entries_.erase(found->second);
     by_key_.erase(found);
   }
-  settled_.notify_all();
+  changed_.notify_all();
+}
+
+void BlockCache::queue(std::function<void()> fill) {
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(fill));
+  }
+  changed_.notify_one();
 }
 
 void BlockCache::wait(const Block& block) {
   std::unique_lock lock(mutex_);
-  settled_.wait(lock, [&] { return block.state_ != Block::State::claimed; });
-  if (block.state_ == Block::State::failed) std::rethrow_exception(block.failure_);
+  for (;;) {
+    changed_.wait(lock, [&] { return block.state_ != Block::State::claimed || !queue_.empty(); });
+    if (block.state_ == Block::State::ready) return;
+    if (block.state_ == Block::State::failed) std::rethrow_exception(block.failure_);
+    const std::function<void()> fill = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    fill();
+    lock.lock();
+  }
 }
 
 }  // namespace hadal::io

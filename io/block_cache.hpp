@@ -5,28 +5,31 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <exception>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <unordered_map>
 
+#include "io/recycled_bytes.hpp"
+
 namespace hadal::io {
 
 class Block {
  public:
   std::span<std::byte> allocate(std::size_t bytes) {
-    memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    return bytes_ = {memory_.get(), bytes};
+    bytes_.resize(bytes);
+    return bytes_;
   }
   std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   friend class BlockCache;
   enum class State { claimed, ready, failed };
-  std::unique_ptr<std::byte[]> memory_;
-  std::span<std::byte> bytes_;
+  RecycledBytes bytes_;
   State state_ = State::claimed;  // and what follows, under the cache's lock
   std::exception_ptr failure_;
 };
@@ -53,8 +56,11 @@ class BlockCache {
   void publish(const Key& key);
   // Whoever waits gets the exception; who asks later may try again.
   void fail(const Key& key, std::exception_ptr failure);
-  // Until it has been filled. Rethrows what it failed for.
+  // Fills blocks that somebody has queued until `block` is filled, by whomever. Rethrows what it
+  // failed for.
   void wait(const Block& block);
+  // Work on a claimed block that any waiting thread may do: publish() or fail().
+  void queue(std::function<void()> fill);
 
  private:
   struct Hash {
@@ -70,7 +76,8 @@ class BlockCache {
 
   std::int64_t limit_;
   std::mutex mutex_;
-  std::condition_variable settled_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;
   std::int64_t bytes_ = 0;    // of the blocks that are ready
   std::list<Entry> entries_;  // last used first
   std::unordered_map<Key, std::list<Entry>::iterator, Hash> by_key_;

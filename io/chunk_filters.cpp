@@ -44,24 +44,26 @@ enum Id : std::int32_t {
   kBlosc2 = 32026
 };
 
-constexpr std::array<std::pair<std::int32_t, const char*>, 14> kNames = {{{kDeflate, "deflate"},
-                                                                        {kShuffle, "shuffle"},
-                                                                        {kFletcher32, "fletcher32"},
-                                                                        {kSzip, "szip"},
-                                                                        {kNbit, "nbit"},
-                                                                        {kScaleOffset, "scaleoffset"},
-                                                                        {kBzip2, "bzip2"},
-                                                                        {kLzf, "lzf"},
-                                                                        {kBlosc, "blosc"},
-                                                                        {kLz4, "lz4"},
-                                                                        {kBitshuffle, "bitshuffle"},
-                                                                        {kZfp, "zfp"},
-                                                                        {kZstd, "zstd"},
-                                                                        {kBlosc2, "blosc2"}}};
+constexpr std::array<std::pair<std::int32_t, const char*>, 14> kNames = {
+    {{kDeflate, "deflate"},
+     {kShuffle, "shuffle"},
+     {kFletcher32, "fletcher32"},
+     {kSzip, "szip"},
+     {kNbit, "nbit"},
+     {kScaleOffset, "scaleoffset"},
+     {kBzip2, "bzip2"},
+     {kLzf, "lzf"},
+     {kBlosc, "blosc"},
+     {kLz4, "lz4"},
+     {kBitshuffle, "bitshuffle"},
+     {kZfp, "zfp"},
+     {kZstd, "zstd"},
+     {kBlosc2, "blosc2"}}};
 
 std::uint64_t big_endian(Bytes bytes, std::size_t at, std::size_t width) {
   std::uint64_t value = 0;
-  for (std::size_t i = 0; i < width; ++i) value = value << 8 | static_cast<std::uint64_t>(bytes[at + i]);
+  for (std::size_t i = 0; i < width; ++i)
+    value = value << 8 | static_cast<std::uint64_t>(bytes[at + i]);
   return value;
 }
 
@@ -76,8 +78,8 @@ std::string inflate(Bytes in, Room out) {
   thread_local const std::unique_ptr<libdeflate_decompressor, Free> decompressor(
       libdeflate_alloc_decompressor());
   std::size_t written = 0;
-  const libdeflate_result result = libdeflate_zlib_decompress(decompressor.get(), in.data(), in.size(),
-                                                              out.data(), out.size(), &written);
+  const libdeflate_result result = libdeflate_zlib_decompress(
+      decompressor.get(), in.data(), in.size(), out.data(), out.size(), &written);
   return result == LIBDEFLATE_SUCCESS && written == out.size() ? "" : damaged("deflate");
 }
 
@@ -90,7 +92,8 @@ std::uint32_t fletcher32(Bytes bytes) {
     const std::size_t now = std::min<std::size_t>(words, 360);
     words -= now;
     for (std::size_t k = 0; k < now; ++k, at += 2) {
-      first += std::to_integer<std::uint32_t>(bytes[at]) << 8 | std::to_integer<std::uint32_t>(bytes[at + 1]);
+      first += std::to_integer<std::uint32_t>(bytes[at]) << 8 |
+               std::to_integer<std::uint32_t>(bytes[at + 1]);
       second += first;
     }
     first = (first & 0xffff) + (first >> 16);
@@ -148,9 +151,9 @@ std::string unpack_lzf(Bytes in, Room out) {
 }
 
 std::string unpack_lz4_block(Bytes in, Room out) {
-  const int written = LZ4_decompress_safe(reinterpret_cast<const char*>(in.data()),
-                                          reinterpret_cast<char*>(out.data()), static_cast<int>(in.size()),
-                                          static_cast<int>(out.size()));
+  const int written = LZ4_decompress_safe(
+      reinterpret_cast<const char*>(in.data()), reinterpret_cast<char*>(out.data()),
+      static_cast<int>(in.size()), static_cast<int>(out.size()));
   return written == static_cast<int>(out.size()) ? "" : damaged("lz4");
 }
 
@@ -164,8 +167,8 @@ std::string unpack_zstd(Bytes in, Room out) {
   return written == out.size() ? "" : damaged("zstd");
 }
 
-// 8 bytes size, 4 bytes size of a block, then for each block 4 bytes size and its data; a block that
-// did not get smaller lies as it is. All sizes big-endian.
+// 8 bytes size, 4 bytes size of a block, then for each block 4 bytes size and its data; a block
+// that did not get smaller lies as it is. All sizes big-endian.
 std::string unpack_lz4(Bytes in, Room out) {
   if (in.size() < 12) return too_short("lz4");
   const std::uint64_t block = big_endian(in, 8, 4);
@@ -179,7 +182,8 @@ std::string unpack_lz4(Bytes in, Room out) {
     if (packed > in.size() - at) return too_short("lz4");
     if (packed == count) {
       std::memcpy(out.data() + done, in.data() + at, count);
-    } else if (std::string fault = unpack_lz4_block(in.subspan(at, packed), out.subspan(done, count));
+    } else if (std::string fault =
+                   unpack_lz4_block(in.subspan(at, packed), out.subspan(done, count));
                !fault.empty()) {
       return fault;
     }
@@ -189,8 +193,8 @@ std::string unpack_lz4(Bytes in, Room out) {
   return {};
 }
 
-// Parameters: two of the version, the size of an element, elements of a block (0: what fills 8 KiB),
-// the compressor (0 none, 2 lz4, 3 zstd). Compressed data begin like those of lz4.
+// Parameters: two of the version, the size of an element, elements of a block (0: what fills 8
+// KiB), the compressor (0 none, 2 lz4, 3 zstd). Compressed data begin like those of lz4.
 std::string unpack_bitshuffle(Bytes in, Room out, const std::vector<std::uint32_t>& values) {
   const std::size_t size = values[2];
   const std::uint32_t compressor = values.size() > 4 ? values[4] : 0;
@@ -255,7 +259,8 @@ std::string unpack_szip(Bytes in, Room out, const std::vector<std::uint32_t>& va
                    .pixels_per_block = static_cast<int>(values[1]),
                    .pixels_per_scanline = static_cast<int>(values[3])};
   std::size_t written = out.size();
-  const int result = SZ_BufftoBuffDecompress(out.data(), &written, in.data() + 4, in.size() - 4, &options);
+  const int result =
+      SZ_BufftoBuffDecompress(out.data(), &written, in.data() + 4, in.size() - 4, &options);
   return result == SZ_OK && written == out.size() ? "" : damaged("szip");
 }
 #endif
@@ -278,7 +283,8 @@ std::string reason_against(const ChunkFilter& filter) {
     case kShuffle:
       return filter.values.empty() || filter.values[0] == 0 ? "its shuffle lacks parameters" : "";
     case kBitshuffle:
-      if (filter.values.size() < 3 || filter.values[2] == 0) return "its bitshuffle lacks parameters";
+      if (filter.values.size() < 3 || filter.values[2] == 0)
+        return "its bitshuffle lacks parameters";
       return filter.values.size() > 4 && filter.values[4] != 0 && filter.values[4] != 2 &&
                      filter.values[4] != 3
                  ? "its bitshuffle has a compressor of an unknown kind"

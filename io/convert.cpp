@@ -70,7 +70,7 @@ bool fits(From value, To& out) {
 }
 
 template <class From, class To>
-constexpr bool kWidens = std::is_same_v<To, float> && std::is_integral_v<From> && sizeof(From) <= 2;
+constexpr bool kWidens = std::is_same_v<To, float>&& std::is_integral_v<From> && sizeof(From) <= 2;
 
 template <class From, class To>
 std::optional<ConversionFault> convert_all(std::span<const std::byte> from,

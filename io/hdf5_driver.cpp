@@ -53,7 +53,8 @@ int compare_files(const H5FD_t* a, const H5FD_t* b) {
 
 herr_t features(const H5FD_t*, unsigned long* flags) {
   if (flags != nullptr) {
-    *flags = H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE | H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
+    *flags =
+        H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE | H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
   }
   return 0;
 }

@@ -84,8 +84,9 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
     std::byte nowhere{};
     probe.reset();
     Extent& chunk = (*chunks)[static_cast<std::size_t>(n)];
-    const bool found = H5Dget_chunk_storage_size(handle, offset.data(), &bytes) >= 0 && bytes > 0 &&
-                       H5Dread_chunk(handle, H5P_DEFAULT, offset.data(), &chunk.mask, &nowhere) >= 0;
+    const bool found =
+        H5Dget_chunk_storage_size(handle, offset.data(), &bytes) >= 0 && bytes > 0 &&
+        H5Dread_chunk(handle, H5P_DEFAULT, offset.data(), &chunk.mask, &nowhere) >= 0;
     if (!found || probe.offset() < 0) {
       if (gap < 0) gap = static_cast<std::int64_t>(offset[0]);
       continue;
@@ -96,9 +97,10 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
     if (plain_edges && partial) chunk.mask = ~0u;
   }
   if (present < count) {
-    throw data_error(fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap "
-                                 "is at row {} (its producer probably died); write it again",
-                                 where(file, stored), present, count, gap));
+    throw data_error(
+        fmt::format("{} is incomplete: {} of its {} chunks were written, the first gap "
+                    "is at row {} (its producer probably died); write it again",
+                    where(file, stored), present, count, gap));
   }
   extents.chunks = std::move(chunks);
 }
@@ -139,7 +141,8 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
   extents.filters = filters_of(properties.get());
   extents.file = file_of(handle);
   if (extents.file == file) extents.file.clear();
-  for (const ChunkFilter& filter : extents.filters) stored.filters.push_back(filter_name(filter.id));
+  for (const ChunkFilter& filter : extents.filters)
+    stored.filters.push_back(filter_name(filter.id));
   switch (H5Pget_layout(properties.get())) {
     case H5D_CHUNKED: {
       std::vector<hsize_t> chunk(stored.shape.size());
@@ -148,8 +151,7 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
       extents.chunk.assign(chunk.begin(), chunk.end());
       const ChunkFilters decoder(extents.filters,
                                  element_count(extents.chunk) * size_bytes(stored.dtype));
-      extents.reason =
-          element_count(stored.shape) == 0 ? "it is empty" : decoder.reason_not_here();
+      extents.reason = element_count(stored.shape) == 0 ? "it is empty" : decoder.reason_not_here();
       if (extents.reason.empty()) extents.storage = Extents::Storage::chunked;
       check_filters(file, stored);
       unsigned options = 0;

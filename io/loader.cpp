@@ -7,7 +7,7 @@
 namespace hadal::io {
 
 Loader::Loader(Produce produce, std::int64_t first, std::int64_t end, int threads)
-    : produce_(std::move(produce)), end_(end), depth_(threads + 1), next_(first), step_(first) {
+    : produce_(std::move(produce)), end_(end), depth_(2 * threads + 2), next_(first), step_(first) {
   for (int k = 0; k < threads; ++k) threads_.emplace_back([this] { work(); });
 }
 

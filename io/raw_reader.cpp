@@ -45,7 +45,8 @@ std::vector<Run> join(std::vector<RawRead> reads) {
     const auto bytes = static_cast<std::int64_t>(read.to.size());
     const bool joins = !runs.empty() && runs.back().fd == read.fd &&
                        runs.back().offset + runs.back().bytes == read.offset &&
-                       runs.back().parts.size() < kMostParts && runs.back().bytes + bytes <= kMostBytes;
+                       runs.back().parts.size() < kMostParts &&
+                       runs.back().bytes + bytes <= kMostBytes;
     if (!joins) runs.push_back({read.fd, read.offset, 0, {}, read.path});
     runs.back().parts.push_back({read.to.data(), read.to.size()});
     runs.back().bytes += bytes;
@@ -68,9 +69,12 @@ void read_rest(Run& run, std::int64_t done) {
     first.iov_len -= static_cast<std::size_t>(done);
     run.offset += done;
     done = ::preadv(run.fd, run.parts.data(), static_cast<int>(run.parts.size()), run.offset);
-    if (done < 0 && errno == EINTR) done = 0;
-    else if (done < 0) throw failed(run, run.offset, std::strerror(errno));
-    else if (done == 0) throw failed(run, run.offset, "the file ends there; it has been cut off");
+    if (done < 0 && errno == EINTR)
+      done = 0;
+    else if (done < 0)
+      throw failed(run, run.offset, std::strerror(errno));
+    else if (done == 0)
+      throw failed(run, run.offset, "the file ends there; it has been cut off");
   }
 }
 
@@ -97,7 +101,8 @@ class Ring {
       for (; next < runs.size() && in_flight < kDepth; ++next, ++in_flight) {
         Run& run = runs[next];
         io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
-        io_uring_prep_readv(entry, run.fd, run.parts.data(), static_cast<unsigned>(run.parts.size()),
+        io_uring_prep_readv(entry, run.fd, run.parts.data(),
+                            static_cast<unsigned>(run.parts.size()),
                             static_cast<std::uint64_t>(run.offset));
         io_uring_sqe_set_data64(entry, next);
       }
@@ -139,19 +144,27 @@ Ring& ring_of_thread() {
 }
 #endif
 
+// Reads it if that needs no waiting. Where a file system cannot tell, it waits.
+bool is_in_cache(const Run& run) {
+  return ::preadv2(run.fd, run.parts.data(), static_cast<int>(run.parts.size()), run.offset,
+                   RWF_NOWAIT) == run.bytes;
+}
+
 }  // namespace
 
-void read_all(std::vector<RawRead> reads) {
+std::size_t read_all(std::vector<RawRead> reads) {
   std::vector<Run> runs = join(std::move(reads));
+  std::erase_if(runs, is_in_cache);
 #ifdef HADAL_HAS_URING
   if (runs.size() > 1) {
     if (Ring& ring = ring_of_thread(); ring.error() == 0) {
       ring.read(runs);
-      return;
+      return runs.size();
     }
   }
 #endif
   for (Run& run : runs) read_rest(run, 0);
+  return runs.size();
 }
 
 std::string describe_raw_reader() {

@@ -12,17 +12,15 @@ namespace {
 // library's much more.
 constexpr std::size_t kMostRawFiles = 256;
 constexpr std::size_t kMostLibraryFiles = 32;
-// Rows read together from a file that is not chunked, where all of it fits in memory anyway.
-constexpr std::int64_t kContiguousRows = 64;
+// Read together from a dataset that is not chunked, where all of it stays in memory anyway.
+constexpr std::int64_t kContiguousBytes = std::int64_t{256} << 10;
 // Raw data on their way at a time.
 constexpr std::int64_t kRawBytes = std::int64_t{64} << 20;
 
-std::int64_t all_bytes(const DataIndex& index) {
+std::int64_t bytes_of(const FieldIndex& field) {
   std::int64_t bytes = 0;
-  for (const FieldIndex& field : index.fields) {
-    for (const ScannedDataset& part : field.parts) {
-      bytes += part.stored.rows() * part.stored.row_bytes();
-    }
+  for (const ScannedDataset& part : field.parts) {
+    bytes += part.stored.rows() * part.stored.row_bytes();
   }
   return bytes;
 }
@@ -35,14 +33,23 @@ const std::string& raw_path(const ScannedDataset& part) {
 
 RowFetcher::RowFetcher(const DataIndex& index, std::int64_t memory_bytes)
     : index_(index),
-      all_fits_(all_bytes(index) <= memory_bytes),
       cache_(memory_bytes),
       raw_files_(kMostRawFiles),
-      library_files_(kMostLibraryFiles) {}
+      library_files_(kMostLibraryFiles) {
+  std::int64_t all = 0;
+  for (const FieldIndex& field : index.fields) all += bytes_of(field);
+  for (const FieldIndex& field : index.fields) {
+    stays_.push_back(all <= memory_bytes || bytes_of(field) <= memory_bytes / 8);
+  }
+}
 
-std::int64_t RowFetcher::block_rows(const StoredDataset& stored) const {
-  if (stored.chunk_rows > 0) return std::min(stored.chunk_rows, std::max<std::int64_t>(1, stored.rows()));
-  return all_fits_ ? kContiguousRows : 1;
+std::int64_t RowFetcher::block_rows(std::size_t field, const StoredDataset& stored) const {
+  if (stored.chunk_rows > 0) {
+    return std::min(stored.chunk_rows, std::max<std::int64_t>(1, stored.rows()));
+  }
+  if (!stays_[field]) return 1;
+  return std::max<std::int64_t>(1,
+                                kContiguousBytes / std::max<std::int64_t>(1, stored.row_bytes()));
 }
 
 RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
@@ -69,8 +76,8 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
       const std::int64_t row = ids[k] - field.row_starts[number];
       const auto bytes = static_cast<std::size_t>(stored.row_bytes());
       asked_ += stored.row_bytes();
-      const std::int64_t rows = block_rows(stored);
-      if (rows == 1 && !all_fits_) {
+      const std::int64_t rows = block_rows(f, stored);
+      if (rows == 1 && !stays_[f]) {
         std::span<std::byte> out;
         if (places[f].empty()) {
           fetched.held.push_back(std::make_shared<Block>());
@@ -92,14 +99,13 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
                          .count = std::min(rows, stored.rows() - first),
                          .block = block.get(),
                          .key = key});
-      } else {
-        awaited.push_back(block.get());
       }
+      awaited.push_back(block.get());
       parts.push_back({f, k, block.get(), static_cast<std::size_t>(row - first) * bytes, bytes});
       fetched.held.push_back(std::move(block));
     }
   }
-  run(loads);
+  fetched.waited = run(loads);
   for (const Block* block : awaited) cache_.wait(*block);
   for (const Part& part : parts) {
     fetched.rows[part.field][part.sample] = part.block->bytes().subspan(part.offset, part.bytes);
@@ -107,8 +113,21 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
   return fetched;
 }
 
-// A claim is kept or given up, whatever happens.
-void RowFetcher::run(std::vector<Load>& loads) {
+// A large block is work for any thread that waits for one; small ones are read together. Returns
+// how many of their reads had to wait.
+std::size_t RowFetcher::run(std::vector<Load>& loads) {
+  const auto small = std::stable_partition(loads.begin(), loads.end(), [](const Load& load) {
+    return load.block != nullptr && load.count > 1;
+  });
+  for (auto load = loads.begin(); load != small; ++load) {
+    cache_.queue([this, one = *load]() mutable { run_now({&one, 1}); });
+  }
+  return run_now({small, loads.end()});
+}
+
+// A claim is kept or given up, whatever happens; whoever waits for the block learns of it.
+std::size_t RowFetcher::run_now(std::span<Load> loads) {
+  std::size_t waited = 0;
   std::size_t settled = 0;  // loads before it are done
   try {
     for (Load& load : loads) {
@@ -119,7 +138,7 @@ void RowFetcher::run(std::vector<Load>& loads) {
     std::vector<Load*> group;
     std::int64_t raw = 0;
     const auto run_group = [&] {
-      run_raw(group);
+      waited += run_raw(group);
       group.clear();
       raw = 0;
     };
@@ -146,14 +165,20 @@ void RowFetcher::run(std::vector<Load>& loads) {
       }
     }
   } catch (...) {
+    bool told = true;  // by the blocks
     for (; settled < loads.size(); ++settled) {
-      if (loads[settled].block != nullptr) cache_.fail(loads[settled].key, std::current_exception());
+      if (loads[settled].block != nullptr) {
+        cache_.fail(loads[settled].key, std::current_exception());
+      } else {
+        told = false;
+      }
     }
-    throw;
+    if (!told) throw;
   }
+  return waited;
 }
 
-void RowFetcher::run_raw(std::span<Load*> loads) {
+std::size_t RowFetcher::run_raw(std::span<Load*> loads) {
   std::vector<std::shared_ptr<const RawFile>> files;
   std::vector<StoredRows> rows;
   std::int64_t raw_bytes = 0;
@@ -176,8 +201,9 @@ void RowFetcher::run_raw(std::span<Load*> loads) {
     read_ += std::ssize(read.to);
     if (watch_) watch_(read);
   }
-  read_all(std::move(reads));
+  const std::size_t waited = read_all(std::move(reads));
   for (StoredRows& each : rows) each.finish();
+  return waited;
 }
 
 }  // namespace hadal::io

@@ -27,6 +27,8 @@ class RowFetcher {
     // By field, then by sample: in this machine's byte order, valid as long as this lives.
     std::vector<std::vector<std::span<const std::byte>>> rows;
     std::vector<std::shared_ptr<Block>> held;
+    // Reads that had to wait for the disk.
+    std::size_t waited = 0;
   };
 
   // `places[f]`, if not empty, is memory for the rows of field f back to back: what need not be
@@ -56,12 +58,13 @@ class RowFetcher {
     BlockCache::Key key = {};
   };
 
-  std::int64_t block_rows(const StoredDataset& stored) const;
-  void run(std::vector<Load>& loads);
-  void run_raw(std::span<Load*> loads);
+  std::int64_t block_rows(std::size_t field, const StoredDataset& stored) const;
+  std::size_t run(std::vector<Load>& loads);
+  std::size_t run_now(std::span<Load> loads);
+  std::size_t run_raw(std::span<Load*> loads);
 
   const DataIndex& index_;
-  bool all_fits_;
+  std::vector<bool> stays_;  // by field: small enough to be kept whole
   Watch watch_;
   BlockCache cache_;
   OpenFiles<RawFile> raw_files_;

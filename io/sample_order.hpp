@@ -47,8 +47,8 @@ class SampleOrder {
 
   std::int64_t steps_per_epoch() const { return steps_; }
 
-  // Any thread. Samples of micro-batch `stream` in step `step` of `epoch` (both from 0): micro_batch of them,
-  // fewer or none at the end of an epoch without drop_last.
+  // Any thread. Samples of micro-batch `stream` in step `step` of `epoch` (both from 0):
+  // micro_batch of them, fewer or none at the end of an epoch without drop_last.
   std::vector<std::int64_t> micro_batch(std::int64_t epoch, std::int64_t step,
                                         std::int64_t stream) const;
 

@@ -31,14 +31,15 @@ void swap_bytes(std::span<std::byte> bytes, std::int64_t size) {
 
 }  // namespace
 
-StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int fd, std::int64_t first,
-                       std::int64_t count, std::span<std::byte> out)
+StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int fd,
+                       std::int64_t first, std::int64_t count, std::span<std::byte> out)
     : stored_(stored), file_(file), fd_(fd), first_(first), count_(count), out_(out) {
   const Extents& extents = stored.extents;
   if (extents.storage != Extents::Storage::chunked) return;
   const std::size_t axes = extents.chunk.size();
   chunk_bytes_ = element_count(extents.chunk) * size_bytes(stored.dtype);
-  fills_rows_ = std::equal(extents.chunk.begin() + 1, extents.chunk.end(), stored.shape.begin() + 1);
+  fills_rows_ =
+      std::equal(extents.chunk.begin() + 1, extents.chunk.end(), stored.shape.begin() + 1);
   std::int64_t across = 1;  // chunks side by side in the same rows
   for (std::size_t d = 1; d < axes; ++d) {
     across *= (stored.shape[d] + extents.chunk[d] - 1) / extents.chunk[d];
@@ -114,9 +115,8 @@ void StoredRows::decode(const Piece& piece) {
   const std::string fault = filters.decode(piece.raw, piece.extent->mask, chunk);
   if (!fault.empty()) {
     const std::int64_t last = std::min(piece.start[0] + extents.chunk[0], stored_.rows()) - 1;
-    throw Error(ErrorKind::data,
-                fmt::format("{}:{} cannot be read in rows {} to {}: {}", file_, stored_.path,
-                            piece.start[0], last, fault));
+    throw Error(ErrorKind::data, fmt::format("{}:{} cannot be read in rows {} to {}: {}", file_,
+                                             stored_.path, piece.start[0], last, fault));
   }
   if (!whole) copy_part(piece, chunk);
 }

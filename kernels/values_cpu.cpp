@@ -1,5 +1,6 @@
 #include <cassert>
 #include <cstddef>
+#include <cstring>
 
 #include "kernels/values.hpp"
 
@@ -36,21 +37,26 @@ void Normalise(float* values, float scale, float mean, float std, std::size_t co
   for_each_vector(count, body, values);
 }
 
+// The bits of a magnitude grow with it; infinity and NaN have the largest.
 bool AllFinite(const float* values, std::size_t count) {
-  // x - x is 0, or NaN where x is not finite; a sum of such keeps a NaN.
-  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<std::int32_t> d;
+  const auto* bits = reinterpret_cast<const std::int32_t*>(values);
+  const auto magnitude = hn::Set(d, 0x7fffffff);
   const std::size_t lanes = hn::Lanes(d);
   auto first = hn::Zero(d), second = hn::Zero(d);
   std::size_t i = 0;
   for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    const auto a = hn::LoadU(d, values + i), b = hn::LoadU(d, values + i + lanes);
-    first = hn::Add(first, hn::Sub(a, a));
-    second = hn::Add(second, hn::Sub(b, b));
+    first = hn::Max(first, hn::And(hn::LoadU(d, bits + i), magnitude));
+    second = hn::Max(second, hn::And(hn::LoadU(d, bits + i + lanes), magnitude));
   }
-  float rest = 0;
-  for (; i < count; ++i) rest += values[i] - values[i];
-  const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(first, second))) + rest;
-  return sum == 0.0f;
+  std::int32_t largest = hn::GetLane(hn::MaxOfLanes(d, hn::Max(first, second)));
+  for (; i < count; ++i) {
+    std::int32_t one = 0;
+    std::memcpy(&one, values + i, sizeof one);
+    one &= 0x7fffffff;
+    largest = one > largest ? one : largest;
+  }
+  return largest < 0x7f800000;
 }
 
 }  // namespace hadal::kernels::HWY_NAMESPACE

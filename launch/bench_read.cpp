@@ -56,10 +56,53 @@ class ReadBench {
   }
 
   // Seconds for all steps, as training reads them; a pause after each stands for its computation.
-  double batches(double pause) {
+  double batches(double pause) { return batches(data_, pause); }
+
+  // The same, read and decoded by the HDF5 library.
+  double library() {
+    io::DataIndex data = data_;
+    for (io::FieldIndex& field : data.fields) {
+      for (io::ScannedDataset& part : field.parts) {
+        part.stored.extents.storage = io::Extents::Storage::library;
+      }
+    }
+    return batches(data, 0);
+  }
+
+  // Seconds for the same bytes by pread, one after the other on each of as many threads, into
+  // memory for one micro-batch each.
+  double raw() {
     forget();
     const engine::Stopwatch watch;
-    io::BatchReader reader(data_, config_.data.batch);
+    std::vector<io::UniqueFd> files;
+    for (const std::string& path : paths_) files.push_back(io::open_for_reading(path));
+    std::atomic<std::size_t> next = 0;
+    const auto batch_bytes =
+        static_cast<std::size_t>(config_.train.micro_batch * data_.sample_bytes());
+    std::vector<std::thread> threads;
+    for (int k = 0; k < config_.data.batch.readers; ++k) {
+      threads.emplace_back([&] {
+        std::vector<std::byte> memory(batch_bytes);
+        std::size_t used = 0;
+        for (std::size_t i = next++; i < raw_.size(); i = next++) {
+          const Raw& read = raw_[i];
+          if (memory.size() < read.bytes) memory.resize(read.bytes);
+          if (used + read.bytes > memory.size()) used = 0;
+          io::read_at(files[read.file].get(), std::span(memory).subspan(used, read.bytes),
+                      read.offset, paths_[read.file]);
+          used += read.bytes;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return watch.seconds();
+  }
+
+ private:
+  double batches(const io::DataIndex& data, double pause) const {
+    forget();
+    const engine::Stopwatch watch;
+    io::BatchReader reader(data, config_.data.batch);
     io::Loader loader([&](std::int64_t step) { return load(reader, step); }, 0, steps_,
                       config_.data.batch.readers);
     for (std::int64_t step = 0; step < steps_; ++step) {
@@ -69,30 +112,6 @@ class ReadBench {
     return watch.seconds();
   }
 
-  // Seconds for the same bytes by pread, one after the other on each of as many threads.
-  double raw() {
-    forget();
-    const engine::Stopwatch watch;
-    std::vector<io::UniqueFd> files;
-    for (const std::string& path : paths_) files.push_back(io::open_for_reading(path));
-    std::atomic<std::size_t> next = 0;
-    std::vector<std::thread> threads;
-    for (int k = 0; k < config_.data.batch.readers; ++k) {
-      threads.emplace_back([&] {
-        std::vector<std::byte> memory;
-        for (std::size_t i = next++; i < raw_.size(); i = next++) {
-          const Raw& read = raw_[i];
-          if (memory.size() < read.bytes) memory.resize(read.bytes);
-          io::read_at(files[read.file].get(), std::span(memory).first(read.bytes), read.offset,
-                      paths_[read.file]);
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    return watch.seconds();
-  }
-
- private:
   struct Raw {
     std::size_t file;
     std::int64_t offset;
@@ -156,7 +175,7 @@ int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm) 
   }
   bench.trace();
   const double pause = arguments.pause / 1e3;
-  std::vector<double> batches, raw;
+  std::vector<double> batches, raw, library;
   double paused = 0;
   for (int round = 0; round < arguments.rounds; ++round) {
     const auto timed = [&](auto body) {
@@ -165,6 +184,7 @@ int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm) 
     };
     batches.push_back(timed([&] { return bench.batches(0); }));
     raw.push_back(timed([&] { return bench.raw(); }));
+    if (arguments.library) library.push_back(timed([&] { return bench.library(); }));
     if (pause > 0) paused += timed([&] { return bench.batches(pause); });
   }
   const io::RowFetcher::Counts counts = bench.counts();
@@ -175,7 +195,8 @@ int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm) 
   if (comm.rank() != 0) return 0;
   const double seconds = engine::median(batches);
   const double bound = engine::median(raw);
-  // As MLPerf Storage has it: the share of the time in which the accelerator, played by a pause, works.
+  // As MLPerf Storage has it: the share of the time in which the accelerator, played by a pause,
+  // works.
   const double utilisation =
       pause > 0 ? static_cast<double>(bench.steps() * arguments.rounds) * pause / paused : 0;
   if (arguments.json) {
@@ -189,20 +210,27 @@ int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm) 
                                    {"decoded_bytes", decoded},
                                    {"seconds", batches},
                                    {"raw_seconds", raw},
+                                   {"library_seconds", library},
                                    {"utilisation", utilisation}};
     fmt::print("{}\n", document.dump());
     return 0;
   }
-  fmt::print("{} rank{} of {} reader{}, {}: {} steps, {:.0f} samples of {:.0f} bytes\n", comm.size(),
-             comm.size() == 1 ? "" : "s", config.run.data.batch.readers, config.run.data.batch.readers == 1 ? "" : "s",
-             io::describe_raw_reader(), bench.steps(), samples, asked / samples);
-  fmt::print("samples/sec: {:.1f}, {:.3f} GB/s of samples, {:.3f} GB/s of the files\n", samples / seconds,
-             asked / seconds / 1e9, read / seconds / 1e9);
-  fmt::print("raw reads of the same bytes: {:.3f} GB/s; share {:.3f}\n", read / bound / 1e9, bound / seconds);
-  fmt::print("amplification: {:.2f} bytes read, {:.2f} decoded, for each byte of the samples\n", read / asked,
-             decoded / asked);
+  fmt::print("{} rank{} of {} reader{}, {}: {} steps, {:.0f} samples of {:.0f} bytes\n",
+             comm.size(), comm.size() == 1 ? "" : "s", config.run.data.batch.readers,
+             config.run.data.batch.readers == 1 ? "" : "s", io::describe_raw_reader(),
+             bench.steps(), samples, asked / samples);
+  fmt::print("samples/sec: {:.1f}, {:.3f} GB/s of samples, {:.3f} GB/s of the files\n",
+             samples / seconds, asked / seconds / 1e9, read / seconds / 1e9);
+  fmt::print("raw reads of the same bytes: {:.3f} GB/s; share {:.3f}\n", read / bound / 1e9,
+             bound / seconds);
+  if (arguments.library) {
+    fmt::print("through the HDF5 library: {:.1f} samples/sec\n", samples / engine::median(library));
+  }
+  fmt::print("amplification: {:.2f} bytes read, {:.2f} decoded, for each byte of the samples\n",
+             read / asked, decoded / asked);
   if (pause > 0) {
-    fmt::print("accelerator utilisation with steps of {:.1f} ms: {:.1f} %\n", arguments.pause, 100 * utilisation);
+    fmt::print("accelerator utilisation with steps of {:.1f} ms: {:.1f} %\n", arguments.pause,
+               100 * utilisation);
   }
   return 0;
 }

@@ -279,6 +279,7 @@ void add_bench_read(CLI::App* bench, Commands& commands) {
   verb->add_option("--pause", arguments.pause,
                    "Also with so many milliseconds of sleep after each step, for the utilisation")
       ->check(CLI::Range(0.0, 1e6));
+  verb->add_flag("--library", arguments.library, "Also through the HDF5 library alone");
   verb->add_flag("--cold", arguments.cold, "Take the files out of the system's cache before");
   verb->add_flag("--json", arguments.json, "One JSON document");
   verb->callback([&] {

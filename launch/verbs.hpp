@@ -72,6 +72,7 @@ struct BenchReadArguments {
   int rounds = 5;
   double pause = 0;  // milliseconds after each step
   bool cold = false;
+  bool library = false;
   bool json = false;
 };
 
