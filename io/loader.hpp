@@ -20,7 +20,7 @@ class Loader {
   using Produce = std::function<std::vector<Batch>(std::int64_t step)>;
 
   // Calls produce(first), produce(first + 1), … below `end` on `threads` threads, each a step at a
-  // time, at most one more of them than threads ahead of next().
+  // time, at most two of them a thread, and two more, ahead of next().
   Loader(Produce produce, std::int64_t first, std::int64_t end, int threads);
 
   // Stops the threads after the steps they are working on.
