@@ -86,15 +86,17 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
          i += static_cast<std::size_t>(comm.size())) {
       mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], paths)}});
     }
-    std::vector<std::vector<io::ScannedDataset>> by_file(files.size());
+    // By file, then by field: what it is made of.
+    std::vector<std::vector<std::vector<io::ScannedDataset>>> by_file(files.size());
     for (const std::string& theirs : all_gather_text(comm, packed(mine))) {
       for (const json& one : json::from_cbor(theirs)) {
         by_file[one.at("file").get<std::size_t>()] =
-            one.at("scans").get<std::vector<io::ScannedDataset>>();
+            one.at("scans").get<std::vector<std::vector<io::ScannedDataset>>>();
       }
     }
     for (std::size_t m = 0; m < members.size(); ++m) {
-      for (const auto& file : by_file) scans[members[m]].push_back(file[m]);
+      std::vector<io::ScannedDataset>& all = scans[members[m]];
+      for (const auto& file : by_file) all.insert(all.end(), file[m].begin(), file[m].end());
     }
   }
   io::DataIndex index;

@@ -72,6 +72,15 @@ static std::int64_t shuffle_window(const io::OrderOptions& order, std::int64_t s
   return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, most));
 }
 
+// The field that stores most decides what a block is: its chunks cost most to read twice.
+static const io::FieldIndex& largest_field(const io::DataIndex& index) {
+  return *std::max_element(index.fields.begin(), index.fields.end(),
+                           [](const io::FieldIndex& a, const io::FieldIndex& b) {
+                             return a.parts.front().stored.row_bytes() <
+                                    b.parts.front().stored.row_bytes();
+                           });
+}
+
 io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& index) {
   constexpr std::int64_t kSmallData = std::int64_t{64} << 30;
   const DataOptions& data = config.data;
@@ -83,12 +92,7 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
                          .seed = config.run.seed,
                          .block_starts = {},
                          .window = data.window};
-  // The field that stores most decides what a block is: its chunks cost most to read twice.
-  const auto largest = std::max_element(index.fields.begin(), index.fields.end(),
-                                        [](const io::FieldIndex& a, const io::FieldIndex& b) {
-                                          return a.parts.front().stored.row_bytes() <
-                                                 b.parts.front().stored.row_bytes();
-                                        });
+  const io::FieldIndex* const largest = &largest_field(index);
   const std::int64_t chunk_rows = largest->parts.front().stored.chunk_rows;
   const bool small = index.samples * index.sample_bytes() < kSmallData;
   ShuffleChoice choice = data.shuffle;
@@ -101,7 +105,10 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
     for (std::size_t p = 0; p < largest->parts.size(); ++p) {
       const std::int64_t part_chunk = largest->parts[p].stored.chunk_rows;
       const std::int64_t rows = part_chunk > 0 ? part_chunk : data.block;
-      for (std::int64_t s = largest->row_starts[p]; s < largest->row_starts[p + 1]; s += rows) {
+      // A part of a dataset may begin inside a chunk.
+      std::int64_t next = rows - largest->parts[p].first_row % rows;
+      for (std::int64_t s = largest->row_starts[p]; s < largest->row_starts[p + 1];
+           s += next, next = rows) {
         order.block_starts.push_back(s);
       }
     }
@@ -109,6 +116,22 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
     if (order.window == 0) order.window = shuffle_window(order, index.sample_bytes());
   }
   return order;
+}
+
+double decoding_amplification(const RunConfig& config, const io::DataIndex& index, int ranks) {
+  const io::OrderOptions order = order_options(config, index);
+  const io::StoredDataset& stored = largest_field(index).parts.front().stored;
+  const auto rows = static_cast<double>(std::min(stored.chunk_rows, stored.rows()));
+  if (rows <= 1 || order.shuffle == io::Shuffle::none) return 1;
+  // What a rank mixes at a time: all samples, or a window of blocks a stream.
+  auto mixed = static_cast<double>(index.samples * index.sample_bytes());
+  if (order.shuffle == io::Shuffle::block) {
+    const auto blocks = static_cast<double>(order.block_starts.size() - 1);
+    const auto streams = static_cast<double>((order.streams + ranks - 1) / ranks);
+    mixed *= std::min(1.0, streams * static_cast<double>(order.window) / blocks);
+  }
+  const double kept = std::min(1.0, static_cast<double>(config.data.batch.memory_bytes) / mixed);
+  return 1 + (rows - 1) * (1 - kept);
 }
 
 std::vector<std::int64_t> good_micro_batches(std::int64_t micro_batches, int ranks) {

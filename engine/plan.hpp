@@ -44,6 +44,10 @@ std::int64_t in_steps(const Span& span, std::int64_t steps_per_epoch);
 // for files without chunks, one row a chunk, or less than 64 GiB in all, else `block`.
 io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& index);
 
+// Bytes that are decoded in an epoch for each byte of the samples, about: a chunk that falls out of
+// memory (`data.memory`) before all its samples were asked for is decoded again.
+double decoding_amplification(const RunConfig& config, const io::DataIndex& index, int ranks);
+
 // The best values near `micro_batches` for a number of ranks: V = ranks * 2^k.
 std::vector<std::int64_t> good_micro_batches(std::int64_t micro_batches, int ranks);
 

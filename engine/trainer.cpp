@@ -90,8 +90,9 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
                rounding_),
       overlap_(comm, config.run.overlap,
                reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
-  loader_ = std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
-                                         state_.progress.step, plan.steps, config.data.batch.readers);
+  loader_ =
+      std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
+                                   state_.progress.step, plan.steps, config.data.batch.readers);
   round_parameters();
   std::optional<io::Error> failure;
   if (state_.progress.step < plan.steps) {
@@ -364,6 +365,8 @@ StepReport Trainer::step(const Wishes& mine) {
   report.data_wait_seconds = std::exchange(data_wait_, 0.0);
   report.comm_wait_seconds = std::exchange(comm_wait_, 0.0) + reducer_.take_wait_seconds();
   report.sent_bytes = reducer_.take_sent_bytes();
+  const io::RowFetcher::Counts counts = reader_.counts();
+  report.data = counts - std::exchange(data_counts_, counts);
   report.seconds = watch.seconds();
   overlap_.record(report.seconds);
   return report;

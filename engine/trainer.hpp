@@ -49,7 +49,9 @@ struct StepReport {
   double compute_seconds = 0;    // of this rank, forward and backward of its micro-batches
   double reduce_seconds = 0;     // from then on: waiting for other ranks, sums, norm
   std::int64_t sent_bytes = 0;   // by this rank to other hosts: gradients and parameters
-  double update_seconds = 0;     // of the owned slices, until all parameters are there
+  // By this rank's readers since the last step, which are some steps ahead.
+  io::RowFetcher::Counts data;
+  double update_seconds = 0;  // of the owned slices, until all parameters are there
   Wishes agreed;
 };
 
@@ -109,6 +111,7 @@ class Trainer {
   std::vector<double> weights_;     // of the coming step: micro-batch by micro-batch, one a term
   std::int64_t bad_samples_ = 0;    // of the coming step, on all ranks
   double data_wait_ = 0;
+  io::RowFetcher::Counts data_counts_;  // up to the last step
   double comm_wait_ = 0;
   std::unique_ptr<io::Loader> loader_;
 };

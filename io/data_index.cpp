@@ -91,7 +91,7 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
       faults.push_back(scan.fault);
       continue;
     }
-    if (scan.stored.rows() == 0) {
+    if (scan.rows == 0) {
       notes.push_back(fmt::format("{}:{} has no rows", scan.file, options.path));
       continue;
     }
@@ -109,7 +109,7 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
                                   options.path, reason));
     }
     field.parts.push_back(scan);
-    field.row_starts.push_back(field.row_starts.back() + scan.stored.rows());
+    field.row_starts.push_back(field.row_starts.back() + scan.rows);
   }
   if (field.parts.empty()) return field;
   field.sample_shape = batch_shape(options, field.stored_shape);
@@ -145,7 +145,7 @@ void verify_extents(const Hdf5File& opened, const std::string& file, StoredDatas
     rows.add_reads(memory, reads);
     read_all(std::move(reads));
     rows.finish();
-    opened.read_rows(stored.path, row, 1, theirs);
+    opened.read_rows(stored, row, 1, theirs);
     if (ours == theirs) continue;
     extents.storage = Extents::Storage::library;
     extents.reason = fmt::format("row {} read past the library has other bytes", row);
@@ -153,10 +153,42 @@ void verify_extents(const Hdf5File& opened, const std::string& file, StoredDatas
   }
 }
 
+// The rows of sources in place of the virtual dataset that shows them. Sources of another type are
+// left to the library, which converts them to the virtual one's.
+std::vector<ScannedDataset> made_of(ScannedDataset scan) {
+  if (scan.stored.sources.empty()) return {std::move(scan)};
+  std::vector<ScannedDataset> parts;
+  for (const VirtualSource& source : scan.stored.sources) {
+    std::vector<ScannedDataset> found = scan_file(source.file, {source.dataset}).front();
+    ScannedDataset& part = found.front();
+    if (!part.fault.empty()) return {std::move(part)};
+    if (source.is_one_row) {
+      StoredDataset& stored = part.stored;
+      stored.shape.insert(stored.shape.begin(), 1);
+      ++stored.record_axes;
+      if (stored.extents.storage == Extents::Storage::chunked) {
+        stored.extents.chunk.insert(stored.extents.chunk.begin(), 1);
+        stored.chunk_rows = 1;
+      }
+    }
+    const bool same = found.size() == 1 && part.stored.dtype == scan.stored.dtype &&
+                      part.stored.extents.storage != Extents::Storage::library &&
+                      part.stored.sample_shape() == scan.stored.sample_shape();
+    if (!same) {
+      scan.stored.extents.reason = "its sources are of another type or virtual themselves";
+      return {std::move(scan)};
+    }
+    part.first_row = source.first_row;
+    part.rows = source.rows;
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
 }  // namespace
 
-std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
-                                      const std::vector<std::string>& datasets) {
+std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
+                                                   const std::vector<std::string>& datasets) {
   std::vector<ScannedDataset> found(datasets.size());
   for (ScannedDataset& scan : found) scan.file = file.string();
   for (std::size_t i = 0; i < datasets.size(); ++i) found[i].stored.path = datasets[i];
@@ -169,6 +201,7 @@ std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
       found[i].content_hash = hash;
       try {
         found[i].stored = opened.describe(datasets[i]);
+        found[i].rows = found[i].stored.rows();
         verify_extents(opened, file.string(), found[i].stored);
       } catch (const Error& error) {
         found[i].fault = error.what();
@@ -178,7 +211,9 @@ std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
     // The index says a fault once, however many fields it hits.
     for (ScannedDataset& scan : found) scan.fault = error.what();
   }
-  return found;
+  std::vector<std::vector<ScannedDataset>> parts;
+  for (ScannedDataset& scan : found) parts.push_back(made_of(std::move(scan)));
+  return parts;
 }
 
 static void to_json(nlohmann::json& json, const ChunkFilter& filter) {
@@ -219,6 +254,10 @@ static void from_json(const nlohmann::json& json, Extents& extents) {
 void to_json(nlohmann::json& json, const ScannedDataset& s) {
   json = {{"file", s.file},
           {"path", s.stored.path},
+          {"dataset", s.stored.dataset},
+          {"column", s.stored.column},
+          {"record", {s.stored.record_bytes, s.stored.record_offset, s.stored.record_axes}},
+          {"rows", {s.first_row, s.rows}},
           {"dtype", name_of(s.stored.dtype)},
           {"big_endian", s.stored.big_endian},
           {"shape", s.stored.shape},
@@ -234,6 +273,13 @@ void to_json(nlohmann::json& json, const ScannedDataset& s) {
 void from_json(const nlohmann::json& json, ScannedDataset& s) {
   json.at("file").get_to(s.file);
   json.at("path").get_to(s.stored.path);
+  json.at("dataset").get_to(s.stored.dataset);
+  json.at("column").get_to(s.stored.column);
+  json.at("record").at(0).get_to(s.stored.record_bytes);
+  json.at("record").at(1).get_to(s.stored.record_offset);
+  json.at("record").at(2).get_to(s.stored.record_axes);
+  json.at("rows").at(0).get_to(s.first_row);
+  json.at("rows").at(1).get_to(s.rows);
   s.stored.dtype = dtype_named(json.at("dtype").get<std::string>()).value();
   json.at("big_endian").get_to(s.stored.big_endian);
   json.at("shape").get_to(s.stored.shape);
@@ -253,7 +299,8 @@ std::size_t FieldIndex::part_of(std::int64_t sample) const {
 
 std::string FieldIndex::where(std::int64_t sample) const {
   const std::size_t part = part_of(sample);
-  return fmt::format("{}:{} row {}", parts[part].file, options.path, sample - row_starts[part]);
+  return fmt::format("{}:{} row {}", parts[part].file, parts[part].stored.path,
+                     parts[part].first_row + sample - row_starts[part]);
 }
 
 std::int64_t DataIndex::sample_bytes() const {
@@ -281,10 +328,10 @@ DataIndex build_index(const std::vector<FieldOptions>& fields,
       }
       const bool same_files = field.options.files == first.options.files;
       for (std::size_t p = 0; same_files && p < field.parts.size() && p < first.parts.size(); ++p) {
-        if (field.parts[p].stored.rows() == first.parts[p].stored.rows()) continue;
+        if (field.parts[p].rows == first.parts[p].rows) continue;
         faults.push_back(fmt::format("{} has {} rows of {} and {} of {}", field.parts[p].file,
-                                     first.parts[p].stored.rows(), first.options.path,
-                                     field.parts[p].stored.rows(), field.options.path));
+                                     first.parts[p].rows, first.options.path, field.parts[p].rows,
+                                     field.options.path));
       }
     }
     if (faults.empty() && index.samples == 0) faults.push_back("the dataset has no samples");
@@ -306,8 +353,9 @@ DataIndex build_index(const std::vector<FieldOptions>& fields,
   for (const FieldIndex& field : index.fields) {
     for (const ScannedDataset& part : field.parts) {
       const std::string line =
-          fmt::format("{}|{}|{}|{}|{}", field.options.name, field.options.path,
-                      name_of(part.stored.dtype), to_string(part.stored.shape), part.content_hash);
+          fmt::format("{}|{}|{}|{}|{}|{}|{}", field.options.name, field.options.path,
+                      name_of(part.stored.dtype), to_string(part.stored.shape), part.first_row,
+                      part.rows, part.content_hash);
       index.fingerprint = hash_bytes(std::as_bytes(std::span(line)), index.fingerprint);
     }
   }

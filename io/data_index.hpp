@@ -40,18 +40,22 @@ struct FieldOptions {
   bool operator==(const FieldOptions&) const = default;
 };
 
-// What the scan of one dataset of one file found. `fault` is empty where it can be used.
+// What the scan of one dataset of one file found: rows that it gives. `fault` is empty where it can
+// be used.
 struct ScannedDataset {
   std::string file;
   StoredDataset stored;
+  std::int64_t first_row = 0;  // of the dataset
+  std::int64_t rows = 0;
   std::int64_t file_bytes = 0;
   std::uint64_t content_hash = 0;  // of the file's size, first and last 64 KiB: not of its place
   std::string fault;
 };
 
-// Scans the datasets of one file. Never throws for what the file contains.
-std::vector<ScannedDataset> scan_file(const std::filesystem::path& file,
-                                      const std::vector<std::string>& datasets);
+// Scans the datasets of one file: for each what it is made of, itself or the sources of a virtual
+// one. Never throws for what the file contains.
+std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
+                                                   const std::vector<std::string>& datasets);
 
 void to_json(nlohmann::json& json, const ScannedDataset& scanned);
 void from_json(const nlohmann::json& json, ScannedDataset& scanned);

@@ -157,46 +157,63 @@ std::vector<std::string> Hdf5File::datasets() const {
 
 StoredDataset Hdf5File::describe(const std::string& dataset) const {
   const Hdf5Lock lock;
-  const std::string name = dataset.starts_with('/') ? dataset : "/" + dataset;
+  StoredDataset stored;
+  stored.path = stored.dataset = dataset.starts_with('/') ? dataset : "/" + dataset;
   const std::vector<std::string> present = datasets();
-  if (std::find(present.begin(), present.end(), name) == present.end()) {
-    // A link that leads nowhere is no dataset either, and deserves its own reason.
-    const UniqueDataset probe(H5Dopen2(impl_->file.get(), name.c_str(), H5P_DEFAULT));
-    if (!probe) {
-      const std::string near = nearest(name, present);
-      throw data_error(fmt::format("{} has no dataset {}{}", impl_->path.string(), name,
+  const auto exists = [&](const std::string& name) {
+    if (std::find(present.begin(), present.end(), name) != present.end()) return true;
+    // Behind a link, say.
+    return static_cast<bool>(UniqueDataset(H5Dopen2(impl_->file.get(), name.c_str(), H5P_DEFAULT)));
+  };
+  if (!exists(stored.path)) {
+    const std::size_t colon = stored.path.rfind(':');
+    if (colon != std::string::npos && exists(stored.path.substr(0, colon))) {
+      stored.dataset = stored.path.substr(0, colon);
+      stored.column = stored.path.substr(colon + 1);
+    } else {
+      // A link that leads nowhere is no dataset either, and deserves its own reason.
+      const std::string near = nearest(stored.path, present);
+      throw data_error(fmt::format("{} has no dataset {}{}", impl_->path.string(), stored.path,
                                    near.empty() ? "" : fmt::format("; did you mean {}?", near)));
     }
   }
-  const hid_t handle = impl_->dataset(name);
+  const hid_t handle = impl_->dataset(stored.dataset);
   const UniqueType type(H5Dget_type(handle));
   const UniqueSpace space(H5Dget_space(handle));
-  StoredDataset stored;
-  stored.path = name;
   const H5S_class_t kind = H5Sget_simple_extent_type(space.get());
   if (kind != H5S_SIMPLE) {
     throw data_error(fmt::format("{} is {}; a dataset with one row per sample is needed",
-                                 impl_->where(name),
+                                 impl_->where(stored.path),
                                  kind == H5S_SCALAR ? "a single value" : "empty (a null space)"));
   }
-  const auto number = number_type(type.get());
+  const auto number = number_type(type.get(), stored.column);
   if (!number) {
-    throw data_error(fmt::format("{} is {}; only plain numbers can be read", impl_->where(name),
-                                 type_name(type.get())));
+    throw data_error(
+        stored.column.empty()
+            ? fmt::format("{} is {}; only plain numbers can be read{}", impl_->where(stored.path),
+                          type_name(type.get()),
+                          H5Tget_class(type.get()) == H5T_COMPOUND
+                              ? fmt::format(", of a compound one column: {}:NAME", stored.path)
+                              : "")
+            : fmt::format("{} has no column {} of numbers", impl_->where(stored.dataset),
+                          stored.column));
   }
-  stored.dtype = *number;
-  stored.big_endian =
-      H5Tget_class(type.get()) != H5T_ENUM && H5Tget_order(type.get()) == H5T_ORDER_BE;
+  stored.dtype = number->dtype;
+  stored.big_endian = number->big_endian;
   stored.shape = extents(space.get());
+  stored.record_bytes = number->record_bytes;
+  stored.record_offset = number->record_offset;
+  stored.record_axes = stored.shape.size();
+  stored.shape.insert(stored.shape.end(), number->inner.begin(), number->inner.end());
   stored.stored_bytes = static_cast<std::int64_t>(H5Dget_storage_size(handle));
   describe_layout(impl_->path, handle, stored);
   return stored;
 }
 
-void Hdf5File::read_rows(const std::string& dataset, std::int64_t first, std::int64_t count,
+void Hdf5File::read_rows(const StoredDataset& stored, std::int64_t first, std::int64_t count,
                          std::span<std::byte> out) const {
   const Hdf5Lock lock;
-  const hid_t handle = impl_->dataset(dataset);
+  const hid_t handle = impl_->dataset(stored.dataset);
   const UniqueSpace space(H5Dget_space(handle));
   const Shape shape = extents(space.get());
   std::vector<hsize_t> start(shape.size(), 0);
@@ -205,18 +222,19 @@ void Hdf5File::read_rows(const std::string& dataset, std::int64_t first, std::in
   size[0] = static_cast<hsize_t>(count);
   const UniqueSpace memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr));
   const UniqueType file_type(H5Dget_type(handle));
-  const UniqueType type = memory_type(file_type.get());
+  const UniqueType type = memory_type(file_type.get(), stored.column);
   if (H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, size.data(),
                           nullptr) < 0 ||
       static_cast<std::size_t>(element_count(Shape(size.begin(), size.end()))) *
               H5Tget_size(type.get()) !=
           out.size()) {
     throw Error(ErrorKind::bug, fmt::format("rows {} to {} of {} do not fit their buffer", first,
-                                            first + count, impl_->where(dataset)));
+                                            first + count, impl_->where(stored.path)));
   }
   if (H5Dread(handle, type.get(), memory.get(), space.get(), H5P_DEFAULT, out.data()) < 0) {
-    throw data_error(fmt::format("{} cannot be read in rows {} to {}: {}", impl_->where(dataset),
-                                 first, first + count - 1, library_reason()));
+    throw data_error(fmt::format("{} cannot be read in rows {} to {}: {}",
+                                 impl_->where(stored.path), first, first + count - 1,
+                                 library_reason()));
   }
 }
 

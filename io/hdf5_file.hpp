@@ -17,19 +17,41 @@
 
 namespace hadal::io {
 
+// Rows of another dataset that a virtual one shows as its own.
+struct VirtualSource {
+  std::filesystem::path file;
+  std::string dataset;
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  bool is_one_row = false;  // all of it is one row
+};
+
 struct StoredDataset {
-  std::string path;
+  std::string path;     // as asked for: "/dataset", or "/dataset:column" of a compound
+  std::string dataset;  // and its parts
+  std::string column;
   DType dtype = DType::f32;
   bool big_endian = false;
-  Shape shape;                  // [rows, …]
+  Shape shape;  // [rows, …]
+  // Of a column: the first axes of the shape count records of so many bytes, the others lie inside
+  // one, at this offset.
+  std::int64_t record_bytes = 0;
+  std::int64_t record_offset = 0;
+  std::size_t record_axes = 0;
   std::int64_t chunk_rows = 0;  // rows a chunk covers; 0 where the dataset is not chunked
   std::vector<std::string> filters;
   std::int64_t stored_bytes = 0;
   Extents extents;
+  std::vector<VirtualSource> sources;  // of a virtual dataset, in the order of its rows
 
   std::int64_t rows() const { return shape.front(); }
   Shape sample_shape() const { return {shape.begin() + 1, shape.end()}; }
   std::int64_t row_bytes() const;
+  // What a chunk's extents count: axes, and bytes of an element.
+  std::size_t stored_axes() const { return record_bytes > 0 ? record_axes : shape.size(); }
+  std::int64_t stored_element_bytes() const {
+    return record_bytes > 0 ? record_bytes : size_bytes(dtype);
+  }
 };
 
 class Hdf5File {
@@ -46,7 +68,7 @@ class Hdf5File {
   StoredDataset describe(const std::string& dataset) const;
 
   // Rows [first, first + count) in C order and native byte order into `out` (count * row_bytes).
-  void read_rows(const std::string& dataset, std::int64_t first, std::int64_t count,
+  void read_rows(const StoredDataset& stored, std::int64_t first, std::int64_t count,
                  std::span<std::byte> out) const;
 
   // Whether the library has all filters of a dataset.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "io/error.hpp"
 #include "io/hdf5_driver.hpp"
@@ -105,32 +106,141 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
   extents.chunks = std::move(chunks);
 }
 
-void check_virtual(const fs::path& file, hid_t properties, const StoredDataset& stored) {
+// A selection that is one solid box, of a space of this shape: its first element and the one behind
+// its last, by axis.
+struct Box {
+  std::vector<hsize_t> first;
+  std::vector<hsize_t> last;
+  Shape shape;
+
+  hsize_t rows() const { return last[0] - first[0]; }
+  // Whether it has whole rows.
+  bool is_wide() const {
+    for (std::size_t d = 1; d < first.size(); ++d) {
+      if (first[d] != 0 || last[d] != static_cast<hsize_t>(shape[d])) return false;
+    }
+    return true;
+  }
+  bool is_all() const {
+    return is_wide() && first[0] == 0 && last[0] == static_cast<hsize_t>(shape[0]);
+  }
+};
+
+// A virtual dataset's file does not know the extents of its sources, hence `shape`.
+std::optional<Box> box_of(hid_t space, const Shape& shape) {
+  Box box{.first = std::vector<hsize_t>(shape.size(), 0),
+          .last = {shape.begin(), shape.end()},
+          .shape = shape};
+  if (shape.empty() || H5Sget_select_type(space) == H5S_SEL_ALL) return box;
+  if (H5Sget_simple_extent_ndims(space) != static_cast<int>(shape.size()) ||
+      H5Sget_select_bounds(space, box.first.data(), box.last.data()) < 0) {
+    return std::nullopt;
+  }
+  hsize_t count = 1;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    ++box.last[d];
+    count *= box.last[d] - box.first[d];
+  }
+  const hssize_t selected = H5Sget_select_npoints(space);
+  if (selected < 0 || static_cast<hsize_t>(selected) != count) return std::nullopt;
+  return box;
+}
+
+std::string virtual_name(hid_t properties, std::size_t number,
+                         ssize_t (*get)(hid_t, size_t, char*, size_t)) {
+  const ssize_t length = get(properties, number, nullptr, 0);
+  std::string name(static_cast<std::size_t>(std::max<ssize_t>(length, 0)), '\0');
+  if (length > 0) get(properties, number, name.data(), name.size() + 1);
+  return name;
+}
+
+Error unusable_source(const fs::path& file, const StoredDataset& stored, const std::string& why) {
+  return data_error(
+      fmt::format("{} is a virtual dataset with an unusable source: {}", where(file, stored), why));
+}
+
+// The library replaces a source that it cannot open by the fill value, and says nothing.
+StoredDataset describe_source(const fs::path& file, const StoredDataset& stored,
+                              const VirtualSource& source) {
+  try {
+    return Hdf5File(source.file).describe(source.dataset);
+  } catch (const Error& error) {
+    throw unusable_source(file, stored, error.what());
+  }
+}
+
+// Resolves a virtual dataset to the rows of its sources. Returns why it cannot be, or "".
+std::string resolve_virtual(const fs::path& file, hid_t properties, StoredDataset& stored) {
+  struct Mapping {
+    hsize_t first = 0;
+    VirtualSource source;
+  };
+  std::vector<Mapping> mappings;
+  std::string reason;
   std::size_t count = 0;
   H5Pget_virtual_count(properties, &count);
+  hssize_t shown = 0;  // elements that have a source
   for (std::size_t i = 0; i < count; ++i) {
-    const auto text = [&](auto get) {
-      const ssize_t length = get(properties, i, nullptr, 0);
-      std::string name(static_cast<std::size_t>(std::max<ssize_t>(length, 0)), '\0');
-      if (length > 0) get(properties, i, name.data(), name.size() + 1);
-      return name;
+    const std::string name = virtual_name(properties, i, H5Pget_virtual_filename);
+    Mapping mapping;
+    mapping.source.dataset = virtual_name(properties, i, H5Pget_virtual_dsetname);
+    if (!stored.column.empty()) mapping.source.dataset += ":" + stored.column;
+    mapping.source.file = name == "."                    ? file
+                          : fs::path(name).is_absolute() ? fs::path(name)
+                                                         : file.parent_path() / name;
+    const UniqueSpace target_space(H5Pget_virtual_vspace(properties, i));
+    const UniqueSpace source_space(H5Pget_virtual_srcspace(properties, i));
+    shown += H5Sget_select_npoints(target_space.get());
+    const StoredDataset found = describe_source(file, stored, mapping.source);
+    const auto elements = [](const StoredDataset& dataset) {
+      const auto axes = static_cast<std::ptrdiff_t>(dataset.record_axes);
+      return Shape(dataset.shape.begin(), dataset.shape.begin() + axes);
     };
-    const std::string source = text(H5Pget_virtual_filename);
-    const std::string source_dataset = text(H5Pget_virtual_dsetname);
-    if (source == ".") continue;
-    const fs::path place =
-        fs::path(source).is_absolute() ? fs::path(source) : file.parent_path() / source;
-    std::string why;
-    try {
-      const Hdf5File file_of_source(place);
-      static_cast<void>(file_of_source.describe(source_dataset));
-    } catch (const Error& error) {
-      why = error.what();
+    const std::optional<Box> target = box_of(target_space.get(), elements(stored));
+    const std::optional<Box> source = box_of(source_space.get(), elements(found));
+    if (!target || !source || !target->is_wide()) {
+      reason = "its virtual parts are no rows of their sources";
+      continue;
     }
-    if (why.empty()) continue;
-    throw data_error(fmt::format("{} is a virtual dataset with an unusable source: {}",
-                                 where(file, stored), why));
+    mapping.first = target->first[0];
+    mapping.source.rows = static_cast<std::int64_t>(target->rows());
+    if (source->first.size() == target->first.size() && source->is_wide()) {
+      mapping.source.first_row = static_cast<std::int64_t>(source->first[0]);
+      if (source->rows() != target->rows() ||
+          source->last[0] > static_cast<hsize_t>(source->shape[0])) {
+        throw unusable_source(
+            file, stored,
+            fmt::format("{}:{} has {} rows, {} are wanted", mapping.source.file.string(),
+                        mapping.source.dataset, found.rows(), target->rows()));
+      }
+    } else if (source->first.size() + 1 == target->first.size() && target->rows() == 1 &&
+               source->is_all()) {
+      mapping.source.is_one_row = true;
+    } else {
+      reason = "its virtual parts are no rows of their sources";
+    }
+    mappings.push_back(std::move(mapping));
   }
+  const Shape all(stored.shape.begin(),
+                  stored.shape.begin() + static_cast<std::ptrdiff_t>(stored.record_axes));
+  if (shown < element_count(all)) {
+    throw data_error(
+        fmt::format("{} is a virtual dataset, and only {} of its {} elements have a source",
+                    where(file, stored), shown, element_count(all)));
+  }
+  if (!reason.empty()) return reason;
+  std::sort(mappings.begin(), mappings.end(),
+            [](const Mapping& a, const Mapping& b) { return a.first < b.first; });
+  hsize_t next = 0;
+  for (Mapping& mapping : mappings) {
+    if (mapping.first < next) {
+      stored.sources.clear();
+      return "its virtual parts overlap";
+    }
+    next += static_cast<hsize_t>(mapping.source.rows);
+    stored.sources.push_back(std::move(mapping.source));
+  }
+  return {};
 }
 
 }  // namespace
@@ -145,12 +255,15 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
     stored.filters.push_back(filter_name(filter.id));
   switch (H5Pget_layout(properties.get())) {
     case H5D_CHUNKED: {
-      std::vector<hsize_t> chunk(stored.shape.size());
+      std::vector<hsize_t> chunk(stored.record_axes);
       H5Pget_chunk(properties.get(), static_cast<int>(chunk.size()), chunk.data());
       stored.chunk_rows = static_cast<std::int64_t>(chunk[0]);
       extents.chunk.assign(chunk.begin(), chunk.end());
+      extents.chunk.insert(
+          extents.chunk.end(), stored.shape.begin() + static_cast<std::ptrdiff_t>(chunk.size()),
+          stored.shape.begin() + static_cast<std::ptrdiff_t>(stored.stored_axes()));
       const ChunkFilters decoder(extents.filters,
-                                 element_count(extents.chunk) * size_bytes(stored.dtype));
+                                 element_count(extents.chunk) * stored.stored_element_bytes());
       extents.reason = element_count(stored.shape) == 0 ? "it is empty" : decoder.reason_not_here();
       if (extents.reason.empty()) extents.storage = Extents::Storage::chunked;
       check_filters(file, stored);
@@ -176,8 +289,7 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
       return;
     }
     case H5D_VIRTUAL:
-      check_virtual(file, properties.get(), stored);
-      extents.reason = "it is a virtual dataset";
+      extents.reason = resolve_virtual(file, properties.get(), stored);
       return;
     default:
       extents.reason = "it lies in its header";

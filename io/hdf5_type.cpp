@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <vector>
+
 #include "io/error.hpp"
 
 namespace hadal::io {
@@ -35,9 +37,7 @@ std::optional<DType> floating_type(hid_t type) {
   return std::nullopt;
 }
 
-}  // namespace
-
-std::optional<DType> number_type(hid_t type) {
+std::optional<DType> scalar_type(hid_t type) {
   switch (H5Tget_class(type)) {
     case H5T_INTEGER:
       if (H5Tget_precision(type) != 8 * H5Tget_size(type)) return std::nullopt;
@@ -53,6 +53,94 @@ std::optional<DType> number_type(hid_t type) {
     default:
       return std::nullopt;
   }
+}
+
+std::string member_name(hid_t type, unsigned number) {
+  char* const text = H5Tget_member_name(type, number);
+  std::string name = text == nullptr ? "" : text;
+  H5free_memory(text);
+  return name;
+}
+
+std::optional<NumberType> element_type(hid_t type);
+
+// Two floats side by side, under one of the pairs of names that are in use.
+std::optional<NumberType> complex_type(hid_t type) {
+  if (H5Tget_nmembers(type) != 2) return std::nullopt;
+  const std::string names = member_name(type, 0) + " " + member_name(type, 1);
+  if (names != "r i" && names != "real imag" && names != "re im") return std::nullopt;
+  const UniqueType real(H5Tget_member_type(type, 0)), imaginary(H5Tget_member_type(type, 1));
+  std::optional<NumberType> number = element_type(real.get());
+  const bool fits = number && is_floating(number->dtype) && number->inner.empty() &&
+                    H5Tequal(real.get(), imaginary.get()) > 0 &&
+                    H5Tget_member_offset(type, 0) == 0 &&
+                    H5Tget_member_offset(type, 1) == H5Tget_size(real.get()) &&
+                    H5Tget_size(type) == 2 * H5Tget_size(real.get());
+  if (!fits) return std::nullopt;
+  number->inner = {2};
+  return number;
+}
+
+std::optional<NumberType> element_type(hid_t type) {
+  if (H5Tget_class(type) == H5T_COMPOUND) return complex_type(type);
+  if (H5Tget_class(type) == H5T_ARRAY) {
+    const UniqueType base(H5Tget_super(type));
+    std::optional<NumberType> number = element_type(base.get());
+    if (!number) return std::nullopt;
+    std::vector<hsize_t> extents(static_cast<std::size_t>(H5Tget_array_ndims(type)));
+    H5Tget_array_dims2(type, extents.data());
+    number->inner.insert(number->inner.begin(), extents.begin(), extents.end());
+    return number;
+  }
+  const std::optional<DType> dtype = scalar_type(type);
+  if (!dtype) return std::nullopt;
+  const bool big_endian = H5Tget_class(type) != H5T_ENUM && H5Tget_order(type) == H5T_ORDER_BE;
+  return NumberType{.dtype = *dtype, .big_endian = big_endian, .inner = {}};
+}
+
+UniqueType element_in_memory(hid_t file_type) {
+  switch (H5Tget_class(file_type)) {
+    case H5T_ARRAY: {
+      const UniqueType base(H5Tget_super(file_type));
+      const UniqueType element = element_in_memory(base.get());
+      std::vector<hsize_t> extents(static_cast<std::size_t>(H5Tget_array_ndims(file_type)));
+      H5Tget_array_dims2(file_type, extents.data());
+      return UniqueType(
+          H5Tarray_create2(element.get(), static_cast<unsigned>(extents.size()), extents.data()));
+    }
+    case H5T_COMPOUND: {
+      UniqueType made(H5Tcreate(H5T_COMPOUND, H5Tget_size(file_type)));
+      for (unsigned m = 0; m < 2; ++m) {
+        const UniqueType member(H5Tget_member_type(file_type, m));
+        const UniqueType element = element_in_memory(member.get());
+        H5Tinsert(made.get(), member_name(file_type, m).c_str(), H5Tget_member_offset(file_type, m),
+                  element.get());
+      }
+      return made;
+    }
+    default: {
+      UniqueType type(H5Tcopy(file_type));
+      const bool is_enum = H5Tget_class(file_type) == H5T_ENUM;
+      if (!is_enum && H5Tget_size(type.get()) > 1) H5Tset_order(type.get(), H5T_ORDER_LE);
+      return type;
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<NumberType> number_type(hid_t type, const std::string& column) {
+  if (column.empty()) return element_type(type);
+  if (H5Tget_class(type) != H5T_COMPOUND) return std::nullopt;
+  const int number = H5Tget_member_index(type, column.c_str());
+  if (number < 0) return std::nullopt;
+  const UniqueType member(H5Tget_member_type(type, static_cast<unsigned>(number)));
+  std::optional<NumberType> found = element_type(member.get());
+  if (!found) return std::nullopt;
+  found->record_bytes = static_cast<std::int64_t>(H5Tget_size(type));
+  found->record_offset =
+      static_cast<std::int64_t>(H5Tget_member_offset(type, static_cast<unsigned>(number)));
+  return found;
 }
 
 std::string type_name(hid_t type) {
@@ -78,11 +166,14 @@ std::string type_name(hid_t type) {
   }
 }
 
-UniqueType memory_type(hid_t file_type) {
-  const bool is_enum = H5Tget_class(file_type) == H5T_ENUM;
-  UniqueType type(H5Tcopy(file_type));
-  if (!is_enum && H5Tget_size(type.get()) > 1) H5Tset_order(type.get(), H5T_ORDER_LE);
-  return type;
+UniqueType memory_type(hid_t file_type, const std::string& column) {
+  if (column.empty()) return element_in_memory(file_type);
+  const auto number = static_cast<unsigned>(H5Tget_member_index(file_type, column.c_str()));
+  const UniqueType member(H5Tget_member_type(file_type, number));
+  const UniqueType element = element_in_memory(member.get());
+  UniqueType made(H5Tcreate(H5T_COMPOUND, H5Tget_size(element.get())));
+  H5Tinsert(made.get(), column.c_str(), 0, element.get());
+  return made;
 }
 
 hid_t file_type(DType dtype) {

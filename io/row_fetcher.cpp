@@ -20,7 +20,7 @@ constexpr std::int64_t kRawBytes = std::int64_t{64} << 20;
 std::int64_t bytes_of(const FieldIndex& field) {
   std::int64_t bytes = 0;
   for (const ScannedDataset& part : field.parts) {
-    bytes += part.stored.rows() * part.stored.row_bytes();
+    bytes += part.rows * part.stored.row_bytes();
   }
   return bytes;
 }
@@ -73,7 +73,7 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
       const std::size_t number = field.part_of(ids[k]);
       const ScannedDataset& part = field.parts[number];
       const StoredDataset& stored = part.stored;
-      const std::int64_t row = ids[k] - field.row_starts[number];
+      const std::int64_t row = part.first_row + ids[k] - field.row_starts[number];
       const auto bytes = static_cast<std::size_t>(stored.row_bytes());
       asked_ += stored.row_bytes();
       const std::int64_t rows = block_rows(f, stored);
@@ -156,7 +156,7 @@ std::size_t RowFetcher::run_now(std::span<Load> loads) {
         run_group();
       } else {
         library_files_.get(load.part->file)
-            ->read_rows(load.part->stored.path, load.first, load.count, load.out);
+            ->read_rows(load.part->stored, load.first, load.count, load.out);
         read_ += std::ssize(load.out);
       }
       for (; settled <= i; ++settled) {

@@ -44,6 +44,12 @@ class RowFetcher {
     std::int64_t read = 0;
     std::int64_t decoded = 0;
     std::int64_t asked = 0;
+    Counts operator-(const Counts& other) const {
+      return {read - other.read, decoded - other.decoded, asked - other.asked};
+    }
+    Counts operator+(const Counts& other) const {
+      return {read + other.read, decoded + other.decoded, asked + other.asked};
+    }
   };
   Counts counts() const { return {read_, decoded_, asked_}; }
 

@@ -33,11 +33,16 @@ void swap_bytes(std::span<std::byte> bytes, std::int64_t size) {
 
 StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int fd,
                        std::int64_t first, std::int64_t count, std::span<std::byte> out)
-    : stored_(stored), file_(file), fd_(fd), first_(first), count_(count), out_(out) {
+    : stored_(stored), file_(file), fd_(fd), first_(first), count_(count), out_(out), target_(out) {
   const Extents& extents = stored.extents;
+  for (std::size_t d = 1; d < stored.stored_axes(); ++d) width_ *= stored.shape[d];
+  if (stored.record_bytes > 0) {
+    records_.resize(static_cast<std::size_t>(count * row_bytes()));
+    target_ = records_;
+  }
   if (extents.storage != Extents::Storage::chunked) return;
   const std::size_t axes = extents.chunk.size();
-  chunk_bytes_ = element_count(extents.chunk) * size_bytes(stored.dtype);
+  chunk_bytes_ = element_count(extents.chunk) * stored.stored_element_bytes();
   fills_rows_ =
       std::equal(extents.chunk.begin() + 1, extents.chunk.end(), stored.shape.begin() + 1);
   std::int64_t across = 1;  // chunks side by side in the same rows
@@ -72,15 +77,15 @@ bool StoredRows::reads_in_place(const Piece& piece) const {
 
 void StoredRows::add_reads(std::span<std::byte> raw, std::vector<RawRead>& reads) {
   if (stored_.extents.storage == Extents::Storage::contiguous) {
-    reads.push_back({fd_, stored_.extents.offset + first_ * stored_.row_bytes(), out_, &file_});
+    reads.push_back({fd_, stored_.extents.offset + first_ * row_bytes(), target_, &file_});
     return;
   }
   std::size_t used = 0;
   for (Piece& piece : pieces_) {
     std::span<std::byte> to;
     if (reads_in_place(piece)) {
-      to = out_.subspan(static_cast<std::size_t>((piece.start[0] - first_) * stored_.row_bytes()),
-                        piece.extent->bytes);
+      to = target_.subspan(static_cast<std::size_t>((piece.start[0] - first_) * row_bytes()),
+                           piece.extent->bytes);
     } else {
       to = raw.subspan(used, piece.extent->bytes);
       used += piece.extent->bytes;
@@ -94,6 +99,14 @@ void StoredRows::finish() {
   for (const Piece& piece : pieces_) {
     if (!reads_in_place(piece)) decode(piece);
   }
+  if (stored_.record_bytes > 0) {
+    const std::int64_t records = count_ * width_;
+    const auto bytes = out_.size() / static_cast<std::size_t>(std::max<std::int64_t>(1, records));
+    const std::byte* from = records_.data() + stored_.record_offset;
+    for (std::int64_t r = 0; r < records; ++r, from += stored_.record_bytes) {
+      std::memcpy(out_.data() + static_cast<std::size_t>(r) * bytes, from, bytes);
+    }
+  }
   if (stored_.big_endian) swap_bytes(out_, size_bytes(stored_.dtype));
 }
 
@@ -105,8 +118,8 @@ void StoredRows::decode(const Piece& piece) {
   thread_local std::vector<std::byte> memory;
   std::span<std::byte> chunk;
   if (whole) {
-    chunk = out_.subspan(static_cast<std::size_t>((piece.start[0] - first_) * stored_.row_bytes()),
-                         static_cast<std::size_t>(chunk_bytes_));
+    chunk = target_.subspan(static_cast<std::size_t>((piece.start[0] - first_) * row_bytes()),
+                            static_cast<std::size_t>(chunk_bytes_));
   } else {
     const auto bytes = static_cast<std::size_t>(chunk_bytes_);
     if (memory.size() < bytes) memory.resize(bytes);
@@ -126,7 +139,7 @@ void StoredRows::copy_part(const Piece& piece, std::span<const std::byte> chunk)
   const Shape& extent = stored_.extents.chunk;
   const Shape& shape = stored_.shape;
   const std::size_t axes = extent.size();
-  const std::int64_t size = size_bytes(stored_.dtype);
+  const std::int64_t size = stored_.stored_element_bytes();
   std::vector<std::int64_t> from(axes, 0), to(axes), at(axes);
   for (std::size_t d = 0; d < axes; ++d) {
     to[d] = std::min(extent[d], shape[d] - piece.start[d]);
@@ -143,7 +156,7 @@ void StoredRows::copy_part(const Piece& piece, std::span<const std::byte> chunk)
       source = source * extent[d] + at[d];
       target = target * (d == 0 ? 1 : shape[d]) + piece.start[d] + at[d] - (d == 0 ? first_ : 0);
     }
-    std::memcpy(out_.data() + target * size, chunk.data() + source * size,
+    std::memcpy(target_.data() + target * size, chunk.data() + source * size,
                 static_cast<std::size_t>(line));
     std::size_t d = last;
     while (d > 0 && ++at[d - 1] == to[d - 1]) {

@@ -9,6 +9,7 @@
 
 #include "io/hdf5_file.hpp"
 #include "io/raw_reader.hpp"
+#include "io/recycled_bytes.hpp"
 
 namespace hadal::io {
 
@@ -35,6 +36,7 @@ class StoredRows {
     std::span<const std::byte> raw;
   };
 
+  std::int64_t row_bytes() const { return width_ * stored_.stored_element_bytes(); }
   void decode(const Piece& piece);
   bool reads_in_place(const Piece& piece) const;
   void copy_part(const Piece& piece, std::span<const std::byte> chunk);
@@ -45,6 +47,9 @@ class StoredRows {
   std::int64_t first_;
   std::int64_t count_;
   std::span<std::byte> out_;
+  RecycledBytes records_;        // where `out` takes a column of them
+  std::span<std::byte> target_;  // of what is stored: those, or `out`
+  std::int64_t width_ = 1;       // elements of a row as stored
   std::int64_t chunk_bytes_ = 0;
   std::int64_t raw_bytes_ = 0;
   bool fills_rows_ = false;  // a chunk is as wide as the rows

@@ -35,6 +35,7 @@ ordered_json plan_of_ranks(const engine::RunConfig& config, const io::DataIndex&
   return {{"ranks", ranks},
           {"micro_batches_per_rank", counts},
           {"sums_per_rank", nodes},
+          {"decoding_amplification", engine::decoding_amplification(config, data, ranks)},
           {"good_micro_batches", engine::good_micro_batches(plan.micro_batches, ranks)}};
 }
 
@@ -112,6 +113,10 @@ int plan(const PlanArguments& arguments) {
     if (*least != *most) {
       fmt::print("; even with {} micro-batches",
                  fmt::join(ranks["good_micro_batches"].get<std::vector<std::int64_t>>(), " or "));
+    }
+    if (const double amplification = ranks["decoding_amplification"].get<double>();
+        amplification >= 1.5) {
+      fmt::print("; a chunk is decoded about {:.0f} times an epoch", amplification);
     }
     fmt::print("\n");
   }

@@ -50,6 +50,7 @@ void Progress::on_step(const engine::StepReport& report) {
   seconds_ += report.seconds;
   data_wait_ += report.data_wait_seconds;
   comm_wait_ += report.comm_wait_seconds;
+  data_ = data_ + report.data;
   if (report.skipped)
     io::log_warning(fmt::format("step {} was skipped: not finite or empty", report.step));
   const auto share = [&](double part) { return report.seconds > 0 ? part / report.seconds : 0.0; };
@@ -71,9 +72,32 @@ void Progress::on_step(const engine::StepReport& report) {
        {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
        {"skipped", report.skipped},
        {"bad_samples", report.bad_samples}});
+  if (report.step % plan_.steps_per_epoch == 0) tell_reading(report.step);
   status_.metrics["loss"] = report.loss;
   const bool due = since_line_.seconds() >= (terminal_ ? 0.2 : config_.log_every_seconds);
   if (due || report.step == plan_.steps || report.step == first_step_ + 1) draw(report);
+}
+
+// What an epoch has read on rank 0: of chunks that hold many samples it may be a multiple of them.
+void Progress::tell_reading(std::int64_t step) {
+  const auto data = std::exchange(data_, {});
+  folder_->append_metrics({{"kind", "event"},
+                           {"event", "epoch"},
+                           {"step", step},
+                           {"epoch", status_.epoch},
+                           {"time", utc_now()},
+                           {"sample_bytes", data.asked},
+                           {"read_bytes", data.read},
+                           {"decoded_bytes", data.decoded}});
+  if (data.decoded < 2 * data.asked) return;
+  end_line();
+  io::log_once(
+      io::LogLevel::warning,
+      fmt::format("in epoch {:.0f} {:.1f} bytes of chunks were decoded for each byte of the "
+                  "samples; set data.shuffle = \"block\", raise data.memory, or repack the "
+                  "files",
+                  status_.epoch,
+                  static_cast<double>(data.decoded) / static_cast<double>(data.asked)));
 }
 
 void Progress::draw(const engine::StepReport& report) {

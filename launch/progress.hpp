@@ -25,6 +25,7 @@ class Progress : public engine::RunObserver {
 
  private:
   void draw(const engine::StepReport& report);
+  void tell_reading(std::int64_t step);
   void end_line();
 
   const engine::RunConfig& config_;
@@ -43,6 +44,7 @@ class Progress : public engine::RunObserver {
   double seconds_ = 0;
   double data_wait_ = 0;
   double comm_wait_ = 0;
+  io::RowFetcher::Counts data_;  // since the epoch began
   double checkpoint_seconds_ = 0;
 };
 

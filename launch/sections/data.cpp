@@ -50,10 +50,11 @@ void add_data(Table& table) {
   table.set("data.block", integer(1), 64, Bound::identity,
             "Rows of a block where files have no chunks.",
             [](RunConfig& c, const json& v) { c.data.block = v; });
-  table.set("data.window", integer(0), 0, Bound::identity,
-            "Blocks that a stream mixes at a time; 0: a tenth of the stream, at least 8, at most 768 MiB "
-            "for all streams.",
-            [](RunConfig& c, const json& v) { c.data.window = v; });
+  table.set(
+      "data.window", integer(0), 0, Bound::identity,
+      "Blocks that a stream mixes at a time; 0: a tenth of the stream, at least 8, at most 768 MiB "
+      "for all streams.",
+      [](RunConfig& c, const json& v) { c.data.window = v; });
   table.set("data.memory", plain(Kind::size), "1GiB", Bound::free,
             "Cache for data blocks of a rank.",
             [](RunConfig& c, const json& v) { c.data.batch.memory_bytes = *parse_size(v); });

@@ -73,7 +73,7 @@ io::DataIndex index_of(const std::vector<std::filesystem::path>& files,
   for (const auto& file : files) {
     for (std::size_t f = 0; f < options.size(); ++f) {
       // Through JSON, as between ranks.
-      const nlohmann::json json = io::scan_file(file, {"/other", options[f].path}).back();
+      const nlohmann::json json = io::scan_file(file, {"/other", options[f].path}).back().front();
       scans[f].push_back(json.get<io::ScannedDataset>());
     }
   }

@@ -15,7 +15,7 @@ std::vector<float> values_of(const std::filesystem::path& path, const std::strin
   const io::Hdf5File file(path);
   const auto stored = file.describe(dataset);
   std::vector<float> values(static_cast<std::size_t>(io::element_count(stored.shape)));
-  file.read_rows(dataset, 0, stored.rows(), std::as_writable_bytes(std::span(values)));
+  file.read_rows(stored, 0, stored.rows(), std::as_writable_bytes(std::span(values)));
   return values;
 }
 

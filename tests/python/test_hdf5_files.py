@@ -39,10 +39,11 @@ def dump(tmp_path, file, dataset="/x", memory=1 << 30):
     return dtype, tuple(map(int, shape.split(","))), reader, out.read_bytes()
 
 
-def check(tmp_path, file, dataset="/x", reader="past"):
+def check(tmp_path, file, dataset="/x", reader="past", expected=None):
     """Both with all blocks in memory and with none to spare."""
-    with h5py.File(file, "r") as opened:
-        expected = opened[dataset][()]
+    if expected is None:
+        with h5py.File(file, "r") as opened:
+            expected = opened[dataset][()]
     native = expected.astype(expected.dtype.newbyteorder("="))
     for memory in (1 << 30, 1):
         found = dump(tmp_path, file, dataset, memory)
@@ -190,6 +191,99 @@ def test_compact_data_lie_in_the_header(tmp_path):
         space = h5py.h5s.create_simple((ROWS, 6, 5))
         h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, properties))[...] = numbers("f4")
     check(tmp_path, tmp_path / "x.h5", reader="library")
+
+
+def records(rows=ROWS):
+    made = numpy.zeros(rows, [("id", ">i4"), ("energy", "f8"), ("flags", "u1"), ("image", "f4", (2, 3)), ("name", "S5")])
+    made["id"] = numpy.arange(rows) * 7
+    made["energy"] = numbers("f8", ())[:rows]
+    made["image"] = numbers("f4", (2, 3))[:rows]
+    made["name"] = b"name"
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (8,)}, {"chunks": (8,), "compression": "gzip", "shuffle": True}])
+def test_columns_of_compounds(tmp_path, options):
+    path = write(tmp_path / "x.h5", records(), **options)
+    for column in ("id", "energy", "image", "flags"):
+        check(tmp_path, path, f"/x:{column}", expected=records()[column])
+    assert "has no column nmae of numbers" in dump(tmp_path, path, "/x:nmae")
+    assert "has no column name of numbers" in dump(tmp_path, path, "/x:name")
+    assert "x.h5:/x is a compound; only plain numbers can be read, of a compound one column: /x:NAME" in dump(
+        tmp_path, path)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (8, 4)}, {"chunks": (8, 4), "compression": "gzip"}])
+def test_complex_numbers_and_array_types_have_further_axes(tmp_path, options):
+    data = numbers("f4", (6,)) + 1j * numbers("f4", (6,))[::-1]
+    for dtype in ("c8", "c16", ">c8"):
+        stored = data.astype(dtype)
+        path = write(tmp_path / "x.h5", stored, **options)
+        expected = stored.astype(stored.dtype.newbyteorder("=")).view("f4" if "8" in dtype else "f8")
+        check(tmp_path, path, expected=expected.reshape(ROWS, 6, 2))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", (ROWS, 6), numpy.dtype(("i2", (3, 2))), **options)[...] = numbers("i2", (6, 3, 2))
+    check(tmp_path, tmp_path / "x.h5", expected=numbers("i2", (6, 3, 2)))
+
+
+def virtual(tmp_path, layout):
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    return tmp_path / "virtual.h5"
+
+
+def test_virtual_datasets_are_their_sources(tmp_path):
+    data = numbers("f4")
+    pieces = [(0, 20), (20, 21), (21, ROWS)]
+    for k, (first, last) in enumerate(pieces):
+        write(tmp_path / f"part {k}.h5", data[first:last], chunks=(7, 4, 3) if last - first > 6 else None,
+              compression="gzip" if last - first > 6 else None)
+    layout = h5py.VirtualLayout(data.shape, "f4")
+    for k, (first, last) in enumerate(pieces):
+        layout[first:last] = h5py.VirtualSource(f"part {k}.h5", "x", (last - first, 6, 5))
+    check(tmp_path, virtual(tmp_path, layout))
+    # A part of a source, sources in another order than the rows, and a source a row.
+    write(tmp_path / "whole.h5", data, chunks=(8, 6, 5))
+    layout = h5py.VirtualLayout((30, 6, 5), "f4")
+    source = h5py.VirtualSource("whole.h5", "x", data.shape)
+    layout[20:30] = source[3:13]
+    layout[0:20] = source[30:50]
+    check(tmp_path, virtual(tmp_path, layout), expected=numpy.concatenate([data[30:50], data[3:13]]))
+    for k in range(5):
+        write(tmp_path / f"row {k}.h5", data[k], chunks=(4, 3) if k % 2 else None)
+    layout = h5py.VirtualLayout((5, 6, 5), "f4")
+    for k in range(5):
+        layout[k] = h5py.VirtualSource(f"row {k}.h5", "x", (6, 5))
+    check(tmp_path, virtual(tmp_path, layout))
+    # Not rows of a source: the library's.
+    layout = h5py.VirtualLayout((ROWS, 6, 10), "f4")
+    layout[:, :, :5] = source
+    layout[:, :, 5:] = source
+    check(tmp_path, virtual(tmp_path, layout), reader="library")
+    # Another type: the library converts it.
+    layout = h5py.VirtualLayout(data.shape, "f8")
+    layout[...] = source
+    check(tmp_path, virtual(tmp_path, layout), reader="library")
+
+
+def test_virtual_rows_without_a_source_are_refused(tmp_path):
+    data = numbers("f4")
+    write(tmp_path / "a.h5", data)
+    layout = h5py.VirtualLayout((ROWS + 10, 6, 5), "f4")
+    layout[10:] = h5py.VirtualSource("a.h5", "x", data.shape)
+    assert f"only {ROWS * 30} of its {(ROWS + 10) * 30} elements have a source" in dump(tmp_path, virtual(tmp_path, layout))
+    layout = h5py.VirtualLayout((ROWS, 6, 11), "f4")
+    layout[:, :, :5] = h5py.VirtualSource("a.h5", "x", data.shape)
+    layout[:, :, 6:] = h5py.VirtualSource("a.h5", "x", data.shape)
+    assert "elements have a source" in dump(tmp_path, virtual(tmp_path, layout))
+    layout = h5py.VirtualLayout((2 * ROWS, 6, 5), "f4")
+    layout[:ROWS] = h5py.VirtualSource("a.h5", "x", data.shape)
+    layout[ROWS:] = h5py.VirtualSource("gone.h5", "x", data.shape)
+    found = dump(tmp_path, virtual(tmp_path, layout))
+    assert "unusable source" in found and "gone.h5" in found
+    layout = h5py.VirtualLayout((2 * ROWS, 6, 5), "f4")
+    layout[...] = h5py.VirtualSource("a.h5", "x", (2 * ROWS, 6, 5))
+    assert f"has {ROWS} rows, {2 * ROWS} are wanted" in dump(tmp_path, virtual(tmp_path, layout))
 
 
 def test_damage_is_found_and_placed(tmp_path):

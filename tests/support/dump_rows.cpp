@@ -16,10 +16,17 @@ using namespace hadal;
 
 namespace {
 
+std::string shape(const io::StoredDataset& stored, std::int64_t rows) {
+  io::Shape all = stored.shape;
+  all[0] = rows;
+  return fmt::format("{}", fmt::join(all, ","));
+}
+
 void dump(const std::string& out, std::int64_t memory, const std::string& file,
           const std::string& dataset) {
-  const std::vector<io::FieldOptions> fields{{.name = "x", .path = dataset, .files = {}, .dtype = io::DType::f32}};
-  const io::DataIndex index = io::build_index(fields, {io::scan_file(file, {dataset})});
+  const std::vector<io::FieldOptions> fields{
+      {.name = "x", .path = dataset, .files = {}, .dtype = io::DType::f32}};
+  const io::DataIndex index = io::build_index(fields, io::scan_file(file, {dataset}));
   const io::StoredDataset& stored = index.fields[0].parts[0].stored;
   io::RowFetcher fetcher(index, memory);
   // In no order of the file, a few at a time.
@@ -29,9 +36,11 @@ void dump(const std::string& out, std::int64_t memory, const std::string& file,
   const auto row = static_cast<std::size_t>(stored.row_bytes());
   std::vector<std::byte> bytes(ids.size() * row);
   for (std::size_t at = 0; at < ids.size(); at += 7) {
-    const std::span<const std::int64_t> some = std::span(ids).subspan(at, std::min<std::size_t>(7, ids.size() - at));
+    const std::span<const std::int64_t> some =
+        std::span(ids).subspan(at, std::min<std::size_t>(7, ids.size() - at));
     std::vector<std::byte> place(some.size() * row);
-    const std::vector<std::span<std::byte>> places{at % 2 == 0 ? std::span(place) : std::span<std::byte>()};
+    const std::vector<std::span<std::byte>> places{at % 2 == 0 ? std::span(place)
+                                                               : std::span<std::byte>()};
     const io::RowFetcher::Fetched fetched = fetcher.fetch(some, places);
     for (std::size_t k = 0; k < some.size(); ++k) {
       std::copy(fetched.rows[0][k].begin(), fetched.rows[0][k].end(),
@@ -39,8 +48,9 @@ void dump(const std::string& out, std::int64_t memory, const std::string& file,
     }
   }
   std::ofstream(out, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  fmt::print("{} {} {}\n", io::name_of(stored.dtype), fmt::join(stored.shape, ","),
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  fmt::print("{} {} {}\n", io::name_of(stored.dtype), shape(stored, index.samples),
              stored.extents.storage == io::Extents::Storage::library ? "library" : "past");
 }
 
