@@ -115,9 +115,9 @@ std::vector<FieldBatch>& group_of(Batch& batch, FieldRole role) {
   return batch.inputs;
 }
 
-// Converts one stored sample into its place in the batch.
+// Converts one stored sample into its place in the batch; `looks`: and looks at its values.
 void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> raw,
-          std::span<std::byte> out, CheckFinite finite) {
+          std::span<std::byte> out, CheckFinite finite, bool looks) {
   const FieldOptions& options = field.options;
   const DType stored = field.parts[field.part_of(id)].stored.dtype;
   if (raw.data() == out.data()) {
@@ -134,9 +134,10 @@ void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> r
     const std::span<float> values = as<float>(out);
     if (options.layout.ends_with('C')) channels_first(values, field.stored_shape.back());
     if (changes_values(options)) normalise(values, options);
+    if (!looks) return;
     if (options.role == FieldRole::weight) check_weight(field, id, values);
     if (finite == CheckFinite::batch) check_finite(field, id, values);
-  } else if (options.dtype == DType::i64 && options.classes > 0) {
+  } else if (looks && options.dtype == DType::i64 && options.classes > 0) {
     check_labels(field, id, as<std::int64_t>(out));
   }
 }
@@ -153,7 +154,10 @@ bool is_stored_so(const FieldIndex& field) {
 }  // namespace
 
 BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
-    : index_(index), options_(options), fetcher_(index, options.memory_bytes) {
+    : index_(index),
+      options_(options),
+      fetcher_(index, options.memory_bytes),
+      good_(static_cast<std::size_t>(index.samples / 64 + 1)) {
   for (const FieldIndex& field : index.fields) stored_so_.push_back(is_stored_so(field));
 }
 
@@ -169,13 +173,17 @@ void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std:
   waits_ = fetched.waited > 0;
   for (std::size_t k = 0; k < count; ++k) {
     const std::int64_t id = ids[first + k];
+    std::atomic<std::uint64_t>& good = good_[static_cast<std::size_t>(id / 64)];
+    const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+    const bool looks = (good.load(std::memory_order_relaxed) & bit) == 0;
     try {
       for (std::size_t f = 0; f < fields.size(); ++f) {
         const std::size_t bytes = fields[f].bytes.size() / ids.size();
         const std::span<std::byte> place =
             std::span(fields[f].bytes).subspan(batch.ids.size() * bytes, bytes);
-        fill(index_.fields[f], id, fetched.rows[f][k], place, options_.check_finite);
+        fill(index_.fields[f], id, fetched.rows[f][k], place, options_.check_finite, looks);
       }
+      if (looks) good.fetch_or(bit, std::memory_order_relaxed);
       batch.ids.push_back(id);
     } catch (const BadSample& bad) {
       if (options_.on_bad_sample == OnBadSample::stop) {

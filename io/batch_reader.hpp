@@ -70,6 +70,8 @@ class BatchReader {
   std::vector<bool> stored_so_;  // by field: needs no conversion
   RowFetcher fetcher_;
   std::atomic<bool> waits_ = true;  // for the disk, when last read
+  // A bit a sample: it has been looked at and is good. Files do not change during a run.
+  std::vector<std::atomic<std::uint64_t>> good_;
 };
 
 }  // namespace hadal::io

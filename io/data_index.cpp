@@ -134,7 +134,7 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
 // reader of HDF5's own structures, but not of what they point to.
 void verify_extents(const Hdf5File& opened, const std::string& file, StoredDataset& stored) {
   Extents& extents = stored.extents;
-  if (extents.storage == Extents::Storage::library || !opened.can_decode(stored)) return;
+  if (!extents.past_library() || !opened.can_decode(stored)) return;
   const RawFile raw(extents.file.empty() ? file : extents.file);
   const auto bytes = static_cast<std::size_t>(stored.row_bytes());
   std::vector<std::byte> ours(bytes), theirs(bytes);
@@ -172,7 +172,7 @@ std::vector<ScannedDataset> made_of(ScannedDataset scan) {
       }
     }
     const bool same = found.size() == 1 && part.stored.dtype == scan.stored.dtype &&
-                      part.stored.extents.storage != Extents::Storage::library &&
+                      part.stored.extents.past_library() &&
                       part.stored.sample_shape() == scan.stored.sample_shape();
     if (!same) {
       scan.stored.extents.reason = "its sources are of another type or virtual themselves";

@@ -23,7 +23,8 @@ struct Extents {
   enum class Storage { contiguous, chunked, library };
   Storage storage = Storage::library;
   std::string reason;  // why the library must read it
-  std::string file;    // that holds the bytes, where it is another one (external links)
+  bool past_library() const { return storage != Storage::library; }
+  std::string file;  // that holds the bytes, where it is another one (external links)
 
   std::int64_t offset = 0;  // contiguous: of the first row
 

@@ -47,7 +47,7 @@ std::vector<ChunkFilter> filters_of(hid_t properties) {
 // Of the first filter that neither the library nor we have.
 void check_filters(const fs::path& file, const StoredDataset& stored) {
   const Extents& extents = stored.extents;
-  if (extents.storage != Extents::Storage::library) return;
+  if (extents.past_library()) return;
   for (const ChunkFilter& filter : extents.filters) {
     if (H5Zfilter_avail(filter.id) > 0) continue;
     throw data_error(fmt::format(

@@ -54,63 +54,59 @@ std::int64_t RowFetcher::block_rows(std::size_t field, const StoredDataset& stor
 
 RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
                                       std::span<const std::span<std::byte>> places) {
-  Fetched fetched;
-  fetched.rows.resize(index_.fields.size());
-  struct Part {  // of a sample, in a block that may not be there yet
-    std::size_t field;
-    std::size_t sample;
-    const Block* block;
-    std::size_t offset;
-    std::size_t bytes;
-  };
-  std::vector<Part> parts;
-  std::vector<Load> loads;
-  std::vector<const Block*> awaited;
+  Plan plan;
+  plan.fetched.rows.resize(index_.fields.size());
   for (std::size_t f = 0; f < index_.fields.size(); ++f) {
-    const FieldIndex& field = index_.fields[f];
-    fetched.rows[f].resize(ids.size());
+    plan.fetched.rows[f].resize(ids.size());
     for (std::size_t k = 0; k < ids.size(); ++k) {
-      const std::size_t number = field.part_of(ids[k]);
-      const ScannedDataset& part = field.parts[number];
-      const StoredDataset& stored = part.stored;
-      const std::int64_t row = part.first_row + ids[k] - field.row_starts[number];
-      const auto bytes = static_cast<std::size_t>(stored.row_bytes());
-      asked_ += stored.row_bytes();
-      const std::int64_t rows = block_rows(f, stored);
-      if (rows == 1 && !stays_[f]) {
-        std::span<std::byte> out;
-        if (places[f].empty()) {
-          fetched.held.push_back(std::make_shared<Block>());
-          out = fetched.held.back()->allocate(bytes);
-        } else {
-          out = places[f].subspan(k * bytes, bytes);
-        }
-        loads.push_back({.part = &part, .first = row, .count = 1, .out = out});
-        fetched.rows[f][k] = out;
-        continue;
-      }
-      const BlockCache::Key key{static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(number),
-                                row / rows};
-      auto [block, claimed] = cache_.find_or_claim(key);
-      const std::int64_t first = row / rows * rows;
-      if (claimed) {
-        loads.push_back({.part = &part,
-                         .first = first,
-                         .count = std::min(rows, stored.rows() - first),
-                         .block = block.get(),
-                         .key = key});
-      }
-      awaited.push_back(block.get());
-      parts.push_back({f, k, block.get(), static_cast<std::size_t>(row - first) * bytes, bytes});
-      fetched.held.push_back(std::move(block));
+      const std::int64_t bytes = index_.fields[f].parts.front().stored.row_bytes();
+      const auto row = static_cast<std::size_t>(bytes);
+      asked_ += bytes;
+      add(f, k, ids[k], places[f].empty() ? places[f] : places[f].subspan(k * row, row), plan);
     }
   }
-  fetched.waited = run(loads);
-  for (const Block* block : awaited) cache_.wait(*block);
-  for (const Part& part : parts) {
-    fetched.rows[part.field][part.sample] = part.block->bytes().subspan(part.offset, part.bytes);
+  plan.fetched.waited = run(plan.loads);
+  for (const Share& share : plan.shares) {
+    cache_.wait(*share.block);
+    plan.fetched.rows[share.field][share.sample] =
+        share.block->bytes().subspan(share.offset, share.bytes);
   }
-  return fetched;
+  return std::move(plan.fetched);
+}
+
+// What sample number `k` needs of a field: its own row, or a share of a block.
+void RowFetcher::add(std::size_t f, std::size_t k, std::int64_t id, std::span<std::byte> place,
+                     Plan& plan) {
+  const FieldIndex& field = index_.fields[f];
+  const std::size_t number = field.part_of(id);
+  const ScannedDataset& part = field.parts[number];
+  const StoredDataset& stored = part.stored;
+  const std::int64_t row = part.first_row + id - field.row_starts[number];
+  const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+  const std::int64_t rows = block_rows(f, stored);
+  if (rows == 1 && !stays_[f]) {
+    // Parts of other types have rows of other sizes.
+    if (place.size() != bytes) {
+      plan.fetched.held.push_back(std::make_shared<Block>());
+      place = plan.fetched.held.back()->allocate(bytes);
+    }
+    plan.loads.push_back({.part = &part, .first = row, .count = 1, .out = place});
+    plan.fetched.rows[f][k] = place;
+    return;
+  }
+  const BlockCache::Key key{static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(number),
+                            row / rows};
+  auto [block, claimed] = cache_.find_or_claim(key);
+  const std::int64_t first = row / rows * rows;
+  if (claimed) {
+    plan.loads.push_back({.part = &part,
+                          .first = first,
+                          .count = std::min(rows, stored.rows() - first),
+                          .block = block.get(),
+                          .key = key});
+  }
+  plan.shares.push_back({f, k, block.get(), static_cast<std::size_t>(row - first) * bytes, bytes});
+  plan.fetched.held.push_back(std::move(block));
 }
 
 // A large block is work for any thread that waits for one; small ones are read together. Returns
@@ -142,16 +138,14 @@ std::size_t RowFetcher::run_now(std::span<Load> loads) {
       group.clear();
       raw = 0;
     };
-    std::stable_partition(loads.begin(), loads.end(), [](const Load& load) {
-      return load.part->stored.extents.storage != Extents::Storage::library;
-    });
+    const auto is_raw = [](const Load& load) { return load.part->stored.extents.past_library(); };
+    std::stable_partition(loads.begin(), loads.end(), is_raw);
     for (std::size_t i = 0; i < loads.size(); ++i) {
       Load& load = loads[i];
-      if (load.part->stored.extents.storage != Extents::Storage::library) {
+      if (is_raw(load)) {
         group.push_back(&load);
         raw += std::ssize(load.out);
-        const bool last = i + 1 == loads.size() ||
-                          loads[i + 1].part->stored.extents.storage == Extents::Storage::library;
+        const bool last = i + 1 == loads.size() || !is_raw(loads[i + 1]);
         if (raw < kRawBytes && !last) continue;
         run_group();
       } else {

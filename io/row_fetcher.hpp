@@ -64,6 +64,23 @@ class RowFetcher {
     BlockCache::Key key = {};
   };
 
+  // Of a sample, in a block that may not be there yet.
+  struct Share {
+    std::size_t field;
+    std::size_t sample;
+    const Block* block;
+    std::size_t offset;
+    std::size_t bytes;
+  };
+  // What a fetch gives, and what has to be done for it.
+  struct Plan {
+    Fetched fetched;
+    std::vector<Load> loads;
+    std::vector<Share> shares;
+  };
+
+  void add(std::size_t field, std::size_t k, std::int64_t id, std::span<std::byte> place,
+           Plan& plan);
   std::int64_t block_rows(std::size_t field, const StoredDataset& stored) const;
   std::size_t run(std::vector<Load>& loads);
   std::size_t run_now(std::span<Load> loads);

@@ -47,6 +47,7 @@ struct Commands {
   PlanArguments plan;
   ExportArguments exported;
   BenchReduceArguments bench_reduce;
+  StatsArguments stats;
   BenchReadArguments bench_read;
   BenchStepArguments bench_step;
   io::PackOptions pack;
@@ -265,6 +266,21 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
   });
 }
 
+void add_stats(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand(
+      "stats",
+      "Mean and deviation of a split's inputs, channel by channel, as a config wants them");
+  add_config(verb, commands.stats.config);
+  verb->add_option("--data", commands.stats.split, "Which split")
+      ->check(CLI::IsMember({"train", "valid", "test"}))
+      ->capture_default_str();
+  verb->add_flag("--json", commands.stats.json, "One JSON document");
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) { return stats(commands.stats, comm); };
+  });
+}
+
 void add_bench_read(CLI::App* bench, Commands& commands) {
   CLI::App* verb = bench->add_subcommand(
       "read", "A run's training data without its model, in turn with raw reads of the same bytes");
@@ -370,6 +386,7 @@ int run_command_line(int argc, char** argv) {
   add_train(app, commands);
   add_evaluate(app, commands);
   add_predict(app, commands);
+  add_stats(app, commands);
   add_pack(app, commands);
   add_others(app, commands);
   add_bench(app, commands);

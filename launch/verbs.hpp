@@ -58,6 +58,12 @@ struct CheckArguments {
   bool schema = false;
 };
 
+struct StatsArguments {
+  ConfigArguments config;
+  std::string split = "train";
+  bool json = false;
+};
+
 struct BenchReduceArguments {
   std::vector<std::int64_t> sizes;  // bytes
   std::string optimizer = "none";   // or sgd, adamw: what follows the sum
@@ -93,6 +99,7 @@ struct BenchStepArguments {
 // Collective over `comm`.
 int train(const TrainArguments& arguments, engine::Communicator& comm);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
+int stats(const StatsArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
 std::vector<std::string> bench_models();
 int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);

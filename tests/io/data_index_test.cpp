@@ -1,13 +1,16 @@
 #include "io/data_index.hpp"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "io/batch_reader.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_writer.hpp"
+#include "io/sample_order.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace hadal;
@@ -230,4 +233,36 @@ TEST_CASE("layout, scale, mean and deviation are applied in that order") {
   REQUIRE(batch.inputs[0].shape == io::Shape{1, 3, 1, 2});
   const std::vector<float> expected{2, 9.5, 4, 11.5, 6, 13.5};
   for (std::size_t i = 0; i < 6; ++i) REQUIRE(floats(batch.inputs[0])[i] == expected[i]);
+}
+
+TEST_CASE("threads that read at once get what one gets, with memory for all blocks or for none") {
+  const tests::TemporaryFolder folder;
+  std::vector<float> x(4000);
+  std::vector<std::int64_t> y(1000);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<std::int64_t>(i % 10);
+  make_dataset(folder / "a.h5", "/x", H5T_IEEE_F32LE, {1000, 4}, {30, 4}, 1000, x.data(), true);
+  make_dataset(folder / "a.h5", "/y", H5T_STD_I64LE, {1000}, {}, 1000, y.data());
+  const auto index = index_of({folder / "a.h5"}, fields());
+  for (const std::int64_t memory : {std::int64_t{1}, std::int64_t{5000}, std::int64_t{1} << 30}) {
+    io::BatchReader reader(index, {.memory_bytes = memory});
+    std::atomic<int> wrong = 0;
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        for (std::uint64_t step = 0; step < 50; ++step) {
+          std::vector<std::int64_t> ids;
+          for (std::uint64_t k = 0; k < 8; ++k) {
+            ids.push_back(static_cast<std::int64_t>(io::mix(t % 2, step, k) % 1000));
+          }
+          const io::Batch batch = reader.read(ids);
+          for (std::size_t k = 0; k < ids.size(); ++k) {
+            if (floats(batch.inputs[0])[4 * k] != static_cast<float>(4 * ids[k])) ++wrong;
+          }
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    REQUIRE(wrong == 0);
+  }
 }

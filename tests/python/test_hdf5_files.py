@@ -1,14 +1,18 @@
 """Files as people have them, written by the tools that they use: hadal reads what h5py reads, to the last bit,
 or refuses in one line."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
 
 import h5py
 import hdf5plugin
+import netCDF4
 import numpy
+import pandas
 import pytest
+import tables
 
 DUMP = os.environ["DUMP_ROWS"]
 ROWS = 50
@@ -31,7 +35,10 @@ def numbers(dtype, shape=(6, 5)):
 def dump(tmp_path, file, dataset="/x", memory=1 << 30):
     """(dtype, shape, who read it, bytes), or the refusal."""
     out = tmp_path / "rows.bin"
-    done = subprocess.run([DUMP, str(out), str(memory), str(file), dataset], capture_output=True, text=True, check=False)
+    # Some of the packages that write files bring plug-ins for the library, and name their place.
+    own = {name: value for name, value in os.environ.items() if name != "HDF5_PLUGIN_PATH"}
+    done = subprocess.run([DUMP, str(out), str(memory), str(file), dataset], capture_output=True, text=True, check=False,
+                          env=own)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     if done.returncode == 1:
         return done.stdout
@@ -305,3 +312,125 @@ def test_damage_is_found_and_placed(tmp_path):
         assert "gzip" not in name and "fletcher32" not in name
         read = numpy.frombuffer(found[3], "i2").reshape(data.shape)
         assert (read[:30] == data[:30]).all() and (read[40:] == data[40:]).all()
+
+
+def numeric(array):
+    """As hadal sees it: native byte order, a complex number as a further axis of two; None for no numbers."""
+    array = numpy.asarray(array)
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize // (2 if array.dtype.kind == "c" else 1) > 8:
+        return None
+    native = numpy.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
+    return native.view(f"f{native.dtype.itemsize // 2}").reshape(*native.shape, 2) if native.dtype.kind == "c" else native
+
+
+def compare(tmp_path, file, dataset, expected):
+    """True where hadal reads it, and as expected; False where it refuses, in one line that says what and where."""
+    found = dump(tmp_path, file, dataset)
+    if isinstance(found, str):
+        assert found.count("\n") == 1, found
+        assert pathlib.Path(file).name in found or found == "the dataset has no samples\n", found
+        return False
+    expected = numeric(expected)
+    assert expected is not None, (file, dataset)
+    assert found[1] == expected.shape
+    assert found[3] == expected.tobytes(), (file, dataset)
+    return True
+
+
+def all_columns(file):
+    """(path, values) of every dataset of a file, of every column of compounds; None where h5py cannot read it."""
+    found = []
+
+    def visit(name, item):
+        if not isinstance(item, h5py.Dataset):
+            return
+        try:
+            values = item[()]
+        except Exception:  # whatever keeps h5py from it
+            values = None
+        found.append((f"/{name}", values))
+        for column in getattr(getattr(values, "dtype", None), "names", None) or ():
+            found.append((f"/{name}:{column}", values[column]))
+
+    with h5py.File(file, "r") as opened:
+        opened.visititems(visit)
+    return found
+
+
+SHIPPED = sorted(path for package in ("tables", "h5py") for folder in importlib.util.find_spec(package).submodule_search_locations
+                 for path in pathlib.Path(folder).rglob("*") if path.suffix in (".h5", ".hdf5", ".mat"))
+
+
+def test_files_that_ship_inside_other_packages(tmp_path):
+    assert len(SHIPPED) > 40
+    read = 0
+    for file in SHIPPED:
+        try:
+            columns = all_columns(file)
+        except OSError:
+            continue
+        for path, values in columns:
+            read += compare(tmp_path, file, path, values)
+    assert read > 60
+
+
+def test_arrays_and_tables_of_pytables(tmp_path):
+    path = tmp_path / "tables.h5"
+    data = numbers("f4")
+    with tables.open_file(path, "w") as file:
+        file.create_array("/", "array", data)
+        file.create_carray("/", "zlib", obj=data, filters=tables.Filters(5, "zlib", shuffle=True, fletcher32=True))
+        for library in ("blosc:lz4", "blosc:zstd", "blosc:blosclz", "bzip2", "blosc2"):
+            file.create_carray("/", library.replace(":", "_"), obj=data, filters=tables.Filters(5, library))
+        grows = file.create_earray("/", "grows", tables.Float64Atom(), (0, 7), filters=tables.Filters(1, "blosc"))
+        for _ in range(3):
+            grows.append(numbers("f8", (7,)))
+        native = [("id", "i4"), ("energy", "f8"), ("image", "f4", (2, 3))]
+        rows = numpy.array(records()[["id", "energy", "image"]].tolist(), native)
+        file.create_table("/", "table", rows, filters=tables.Filters(5, "blosc"))
+        vlarray = file.create_vlarray("/", "ragged", tables.Int32Atom())
+        vlarray.append([1, 2, 3])
+    for name, expected in {"array": data, "zlib": data, "blosc_lz4": data, "blosc_zstd": data, "blosc_blosclz": data,
+                           "grows": numpy.concatenate([numbers("f8", (7,))] * 3)}.items():
+        assert compare(tmp_path, path, f"/{name}", expected), name
+    for column in ("id", "energy", "image"):
+        assert compare(tmp_path, path, f"/table:{column}", records()[column])
+    assert "of variable length" in dump(tmp_path, path, "/ragged")
+    assert "is compressed with blosc2" in dump(tmp_path, path, "/blosc2")
+
+
+def test_frames_of_pandas(tmp_path):
+    path = tmp_path / "frames.h5"
+    frame = pandas.DataFrame(numbers("f8", (4,)), columns=list("abcd"))
+    frame["n"] = numpy.arange(ROWS)
+    frame.to_hdf(path, key="fixed", format="fixed")
+    frame.to_hdf(path, key="table", format="table", complevel=5, complib="blosc:zstd", data_columns=["n"])
+    values = frame[list("abcd")].to_numpy()
+    assert compare(tmp_path, path, "/fixed/block0_values", values)
+    assert compare(tmp_path, path, "/fixed/block1_values", frame[["n"]].to_numpy())
+    assert compare(tmp_path, path, "/table/table:values_block_0", values)
+    assert compare(tmp_path, path, "/table/table:n", frame["n"])
+
+
+def test_variables_of_netcdf(tmp_path):
+    path = tmp_path / "climate.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("time", None)
+        file.createDimension("y", 6)
+        file.createDimension("x", 5)
+        for name, options in {"plain": {}, "zlib": {"zlib": True, "shuffle": True, "chunksizes": (7, 4, 3)},
+                              "checked": {"fletcher32": True}, "big": {"endian": "big"}}.items():
+            file.createVariable(name, "f4", ("time", "y", "x"), **options)[:] = numbers("f4")
+    for name in ("plain", "zlib", "checked", "big"):
+        assert compare(tmp_path, path, f"/{name}", numbers("f4")), name
+
+
+def test_matrices_as_matlab_stores_them(tmp_path):
+    # MATLAB 7.3: 512 bytes of its own, then HDF5; columns first, so that samples are the last axis of its matrix.
+    data = numbers("f8", (5,))
+    path = write(tmp_path / "x.mat", data, userblock=512, chunks=(8, 5), compression="gzip")
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(128))
+    with h5py.File(path, "a") as file:
+        file["x"].attrs["MATLAB_class"] = numpy.bytes_("double")
+    check(tmp_path, path)

@@ -51,7 +51,7 @@ void dump(const std::string& out, std::int64_t memory, const std::string& file,
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
   fmt::print("{} {} {}\n", io::name_of(stored.dtype), shape(stored, index.samples),
-             stored.extents.storage == io::Extents::Storage::library ? "library" : "past");
+             stored.extents.past_library() ? "past" : "library");
 }
 
 }  // namespace
