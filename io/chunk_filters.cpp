@@ -9,7 +9,6 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <optional>
 
 #include "kernels/planes.hpp"
 #ifdef HADAL_HAS_BLOSC

@@ -1,7 +1,6 @@
 #include "io/row_fetcher.hpp"
 
 #include <algorithm>
-#include <map>
 
 #include "io/error.hpp"
 

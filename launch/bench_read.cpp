@@ -6,8 +6,10 @@
 #include <atomic>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <thread>
 
+#include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
 #include "engine/median.hpp"
 #include "engine/plan.hpp"
@@ -148,26 +150,31 @@ class ReadBench {
   std::vector<Raw> raw_;
 };
 
-// What every rank has, added up.
-double total(engine::Communicator& comm, double mine) {
+// What every rank has.
+std::vector<double> gathered(engine::Communicator& comm, double mine) {
   std::vector<double> all(static_cast<std::size_t>(comm.size()));
   comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-  double sum = 0;
-  for (const double each : all) sum += each;
-  return sum;
+  return all;
 }
 
-// Seconds of the slowest rank.
-double slowest(engine::Communicator& comm, double mine) {
-  std::vector<double> all(static_cast<std::size_t>(comm.size()));
-  comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+double total(engine::Communicator& comm, double mine) {
+  const std::vector<double> all = gathered(comm, mine);
+  return std::accumulate(all.begin(), all.end(), 0.0);
+}
+
+// Of the slowest rank.
+double slowest(engine::Communicator& comm, double seconds) {
+  const std::vector<double> all = gathered(comm, seconds);
   return *std::max_element(all.begin(), all.end());
 }
 
 }  // namespace
 
 int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm) {
-  const LoadedConfig config = load_config(arguments.config.config, arguments.config.settings);
+  LoadedConfig config;
+  engine::run_collectively(comm, "reading the config", [&] {
+    config = load_config(arguments.config.config, arguments.config.settings);
+  });
   const io::DataIndex data = engine::open_dataset(comm, config.run.data, engine::Split::train);
   ReadBench bench(arguments, config.run, data, comm);
   if (bench.steps() == 0) {
