@@ -8,6 +8,7 @@
 #include "launch/config.hpp"
 #include "launch/cores.hpp"
 #include "launch/environment.hpp"
+#include "launch/split.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -17,14 +18,7 @@ int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm) {
   engine::Split split = engine::Split::test;
   engine::run_collectively(comm, "reading the config", [&] {
     config = load_config(arguments.config.config, arguments.config.settings);
-    if (arguments.split == "train") split = engine::Split::train;
-    if (arguments.split == "valid") split = engine::Split::valid;
-    if (!engine::has_split(config.run.data, split)) {
-      throw io::Error(
-          io::ErrorKind::config,
-          fmt::format("data.{} is not set; choose the split with --data train, valid or test",
-                      arguments.split));
-    }
+    split = chosen_split(config.run.data, arguments.split);
     pin_isa(config.run.run.isa);
   });
   engine::Place place;

@@ -7,8 +7,8 @@
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
 #include "engine/statistics.hpp"
-#include "io/error.hpp"
 #include "launch/config.hpp"
+#include "launch/split.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -18,11 +18,7 @@ int stats(const StatsArguments& arguments, engine::Communicator& comm) {
   engine::Split split = engine::Split::train;
   engine::run_collectively(comm, "reading the config", [&] {
     config = load_config(arguments.config.config, arguments.config.settings);
-    if (arguments.split == "valid") split = engine::Split::valid;
-    if (arguments.split == "test") split = engine::Split::test;
-    if (!engine::has_split(config.run.data, split)) {
-      throw io::Error(io::ErrorKind::config, fmt::format("data.{} is not set", arguments.split));
-    }
+    split = chosen_split(config.run.data, arguments.split);
   });
   const io::DataIndex data = engine::open_dataset(comm, config.run.data, split);
   const std::vector<engine::InputStatistics> found =

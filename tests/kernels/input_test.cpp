@@ -1,5 +1,3 @@
-#include <hwy/targets.h>
-
 #include <cmath>
 #include <random>
 #include <vector>
@@ -7,20 +5,12 @@
 #include "kernels/planes.hpp"
 #include "kernels/values.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/instruction_sets.hpp"
 
 using namespace hadal;
+using tests::on_every_target;
 
 namespace {
-
-template <class Body>
-void on_every_instruction_set(Body body) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    CAPTURE(hwy::TargetName(target));
-    body();
-    hwy::SetSupportedTargetsForTest(0);
-  }
-}
 
 std::vector<std::byte> random_bytes(std::size_t count) {
   std::mt19937 engine(7);
@@ -47,7 +37,7 @@ void check_widening() {
 }  // namespace
 
 TEST_CASE("planes are joined as they were split, on every instruction set") {
-  on_every_instruction_set([] {
+  on_every_target([] {
     for (const std::size_t size : {1u, 2u, 3u, 4u, 8u, 12u, 16u, 20u}) {
       for (const std::size_t count : {0u, 1u, 8u, 15u, 16u, 136u, 1000u}) {
         CAPTURE(size, count);
@@ -78,7 +68,7 @@ TEST_CASE("planes are joined as they were split, on every instruction set") {
 }
 
 TEST_CASE("values are widened and normalised as written down, on every instruction set") {
-  on_every_instruction_set([] {
+  on_every_target([] {
     check_widening<std::uint8_t>();
     check_widening<std::int8_t>();
     check_widening<std::uint16_t>();
@@ -97,7 +87,7 @@ TEST_CASE("values are widened and normalised as written down, on every instructi
 }
 
 TEST_CASE("one value that is not finite is seen wherever it stands, on every instruction set") {
-  on_every_instruction_set([] {
+  on_every_target([] {
     for (const std::size_t count : {0u, 1u, 7u, 64u, 131u}) {
       std::vector<float> values(count, -3.4e38f);
       REQUIRE(kernels::all_finite(values));

@@ -1,5 +1,4 @@
 #include <c10/util/BFloat16.h>
-#include <hwy/targets.h>
 
 #include <bit>
 #include <cmath>
@@ -14,8 +13,10 @@
 #include "kernels/lamb.hpp"
 #include "kernels/sgd.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/instruction_sets.hpp"
 
 using namespace hadal;
+using tests::on_every_target;
 
 namespace {
 
@@ -32,16 +33,6 @@ struct Arrays {
     }
   }
 };
-
-template <class Body>
-void on_every_target(Body body) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    CAPTURE(hwy::TargetName(target));
-    body();
-    hwy::SetSupportedTargetsForTest(0);
-  }
-}
 
 }  // namespace
 
