@@ -388,7 +388,7 @@ std::string ChunkFilters::decode(Bytes stored, std::uint32_t mask, Room out) con
   }
   if (data.data() == out.data()) return {};
   if (data.size() != out.size()) return "it has the wrong size";
-  std::memcpy(out.data(), data.data(), data.size());
+  std::ranges::copy(data, out.begin());
   return {};
 }
 

@@ -247,7 +247,7 @@ static void from_json(const nlohmann::json& json, Extents& extents) {
   if (!json.contains("chunks")) return;
   const auto& bytes = json.at("chunks").get_binary();
   auto chunks = std::make_shared<std::vector<Extent>>(bytes.size() / sizeof(Extent));
-  std::memcpy(chunks->data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(chunks->data(), bytes.data(), bytes.size());
   extents.chunks = std::move(chunks);
 }
 

@@ -65,7 +65,7 @@ void JoinBytePlanes(std::uint8_t* values, const std::uint8_t* planes, std::size_
       for (std::size_t k = i; k < end; ++k) values[k * size + j] = planes[j * count + k];
     }
   }
-  std::memcpy(values + count * size, planes + count * size, bytes - count * size);
+  for (std::size_t i = count * size; i < bytes; ++i) values[i] = planes[i];
 }
 
 // The eight bytes as a matrix of bits, turned over (Warren 2012, "Hacker's delight", section 7-3).
