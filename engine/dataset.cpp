@@ -79,12 +79,14 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
   std::vector<std::vector<io::ScannedDataset>> scans(fields.size());
   for (const auto& [patterns, members] : groups) {
     const std::vector<std::string> files = shared_list(comm, patterns, name_of(split));
-    std::vector<std::string> paths;
-    for (const std::size_t f : members) paths.push_back(fields[f].path);
+    std::vector<io::DatasetQuery> queries;
+    for (const std::size_t f : members) {
+      queries.emplace_back(fields[f].path, fields[f].one_sample);
+    }
     json mine = json::array();
     for (std::size_t i = static_cast<std::size_t>(comm.rank()); i < files.size();
          i += static_cast<std::size_t>(comm.size())) {
-      mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], paths)}});
+      mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], queries)}});
     }
     // By file, then by field: what it is made of.
     std::vector<std::vector<std::vector<io::ScannedDataset>>> by_file(files.size());

@@ -76,7 +76,7 @@ double Loss::weight(const io::FieldBatch& target, std::int64_t samples,
     return static_cast<double>(weight);
   };
   double weight = 0;
-  if (!counts_classes()) {
+  if (!counts_classes() || target.dtype != io::DType::i64) {
     for (std::size_t s = 0; s < static_cast<std::size_t>(samples); ++s) weight += sample_weight(s);
     return weight;
   }
@@ -148,7 +148,9 @@ Loss::Total Loss::total(const at::Tensor& output, const at::Tensor& target,
 
 // What each label weighs in the mean; 1 a sample where there are no classes.
 at::Tensor Loss::label_weights(const at::Tensor& target) const {
-  if (!counts_classes()) return at::ones({target.size(0)}, at::kFloat);
+  if (!counts_classes() || target.scalar_type() != at::kLong) {
+    return at::ones({target.size(0)}, at::kFloat);
+  }
   const at::Tensor counted = target.ne(options_.ignore_index).to(at::kFloat);
   const at::Tensor weights = class_weight_tensor(options_);
   if (!weights.defined()) return counted;
@@ -172,6 +174,10 @@ void Loss::check_shapes(const at::Tensor& output, const at::Tensor& target) cons
                                 io::to_string(output.sizes().vec()), target.size(0)));
   }
   const bool indices = target.scalar_type() == at::kLong;
+  if (counts_classes() && !indices) {
+    if (output.sizes() != target.sizes()) fail("probabilities must be like the scores");
+    return;
+  }
   if (!counts_classes() && !(options_.kind == LossKind::dice && indices)) {
     if (output.numel() != target.numel()) fail("they must hold equally many values");
     return;

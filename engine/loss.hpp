@@ -24,12 +24,14 @@ class Loss {
   bool counts_classes() const { return options_.kind == LossKind::cross_entropy; }
 
   // What the mean of this batch divides by: its samples, or for cross-entropy its labels that are
-  // not ignored, each with its class's weight; times the sample's own where `sample_weights`
-  // (float32 [count]) is not null. 0: the batch has no mean.
+  // not ignored, each with its class's weight (its samples, where it has probabilities instead);
+  // times the sample's own where `sample_weights` (float32 [count]) is not null. 0: the batch has
+  // no mean.
   double weight(const io::FieldBatch& target, std::int64_t samples,
                 const io::FieldBatch* sample_weights) const;
 
-  // ATen's mean loss: a scalar with gradient. `output` is [count, …]. With `sample_weights` (else
+  // ATen's mean loss: a scalar with gradient. `output` is [count, …]; the target of cross-entropy
+  // class indices, or float32 probabilities like the output. With `sample_weights` (else
   // undefined), the weighted mean.
   at::Tensor mean(const at::Tensor& output, const at::Tensor& target,
                   const at::Tensor& sample_weights) const;

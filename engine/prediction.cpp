@@ -8,6 +8,7 @@
 
 #include "engine/comm/collectively.hpp"
 #include "engine/identity.hpp"
+#include "engine/input_scaling.hpp"
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/hashing_file.hpp"
@@ -253,7 +254,7 @@ Prediction predict(const RunConfig& given, const Place& place, Communicator& com
   RunConfig config = without_targets(given);
   // A sample that is left out would leave a hole in the file.
   config.data.batch.on_bad_sample = io::OnBadSample::stop;
-  const io::DataIndex data = open_dataset(comm, config.data, Split::test);
+  const io::DataIndex data = open_dataset(comm, with_known_scaling(comm, config), Split::test);
   run_collectively(comm, "checking the config", [&] {
     const std::string reason = check_model(config, data)->reason_against_evaluation();
     if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);

@@ -10,6 +10,7 @@
 #include "engine/comm/collectively.hpp"
 #include "engine/fingerprint.hpp"
 #include "engine/identity.hpp"
+#include "engine/input_scaling.hpp"
 #include "engine/model_file.hpp"
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
@@ -71,13 +72,14 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                    RunObserver& observer) {
   RunConfig config = given;
   // Config and data, checked before anything is computed or written.
-  const io::DataIndex train_data = open_dataset(comm, config.data, Split::train);
+  io::DataIndex train_data = open_dataset(comm, config.data, Split::train);
   const bool validates = has_split(config.data, Split::valid);
-  const io::DataIndex valid_data =
+  io::DataIndex valid_data =
       validates ? open_dataset(comm, config.data, Split::valid) : io::DataIndex{};
   TrainingPlan plan;
   run_collectively(comm, "checking the config",
                    [&] { plan = check_plan(config, train_data, comm.size()); });
+  settle_scaling(comm, config, train_data, valid_data);
 
   for (GroupOptions& group : config.optimizer.groups) {
     if (!group.until) continue;
@@ -174,7 +176,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
 
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const fs::path& weights) {
-  const io::DataIndex data = open_dataset(comm, config.data, split);
+  const io::DataIndex data = open_dataset(comm, with_known_scaling(comm, config), split);
   run_collectively(comm, "checking the config", [&] {
     const std::string reason = check_model(config, data)->reason_against_evaluation();
     if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);

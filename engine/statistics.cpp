@@ -102,6 +102,8 @@ std::vector<InputStatistics> measure_inputs(Communicator& comm, const io::DataIn
   for (io::FieldIndex& field : plain.fields) {
     field.options.mean.clear();
     field.options.std.clear();
+    field.options.augment.clear();
+    field.sample_shape = field.whole_shape;
     const bool counts =
         field.options.role == io::FieldRole::input && field.options.dtype == io::DType::f32;
     if (counts) width += static_cast<std::size_t>(channels_of(field.sample_shape));

@@ -19,9 +19,9 @@ struct InputStatistics {
   std::vector<double> most;
 };
 
-// Collective. Of every float32 input, after its scale and before its mean and std, which are what
-// it is for. Sums are float64, joined in the canonical tree: the same bits for any number of ranks
-// and readers. Throws a data error for what cannot be read.
+// Collective. Of every float32 input, whole, after its scale and before its mean and std, which are
+// what it is for. Sums are float64, joined in the canonical tree: the same bits for any number of
+// ranks and readers. Throws a data error for what cannot be read.
 std::vector<InputStatistics> measure_inputs(Communicator& comm, const io::DataIndex& data,
                                             const io::BatchOptions& options);
 

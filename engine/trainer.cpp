@@ -121,8 +121,9 @@ void Trainer::round_parameters() {
 std::vector<io::Batch> Trainer::load(std::int64_t step) {
   std::vector<io::Batch> batches;
   for (std::int64_t m = share_.begin; m < share_.end; ++m) {
-    batches.push_back(
-        reader_.read(order_.micro_batch(plan_.epoch_of(step), plan_.step_in_epoch(step), m)));
+    const std::int64_t epoch = plan_.epoch_of(step);
+    batches.push_back(reader_.read(order_.micro_batch(epoch, plan_.step_in_epoch(step), m),
+                                   io::Draws{config_.run.seed, epoch}));
     batches.back().weights = objective_.weights(batches.back());
   }
   return batches;

@@ -8,7 +8,10 @@
 
 #include "io/convert.hpp"
 #include "io/error.hpp"
+#include "io/image.hpp"
 #include "io/log.hpp"
+#include "io/mixing.hpp"
+#include "io/normalise.hpp"
 #include "kernels/values.hpp"
 
 namespace hadal::io {
@@ -37,24 +40,6 @@ void channels_first(std::span<T> values, std::int64_t channels) {
   for (std::size_t p = 0; p < places; ++p) {
     for (std::size_t c = 0; c < c_count; ++c) values[c * places + p] = stored[p * c_count + c];
   }
-}
-
-void normalise(std::span<float> values, const FieldOptions& options) {
-  const std::size_t channels = std::max<std::size_t>({1, options.mean.size(), options.std.size()});
-  const std::size_t per_channel = values.size() / channels;
-  const auto pick = [](const std::vector<double>& list, std::size_t c, double otherwise) {
-    return static_cast<float>(list.empty() ? otherwise : list[list.size() == 1 ? 0 : c]);
-  };
-  const auto scale = static_cast<float>(options.scale.value_or(1.0));
-  for (std::size_t c = 0; c < channels; ++c) {
-    const float mean = pick(options.mean, c, 0.0);
-    const float std = pick(options.std, c, 1.0);
-    kernels::normalise(values.subspan(c * per_channel, per_channel), scale, mean, std);
-  }
-}
-
-bool changes_values(const FieldOptions& options) {
-  return options.scale || !options.mean.empty() || !options.std.empty();
 }
 
 void check_finite(const FieldIndex& field, std::int64_t id, std::span<const float> values) {
@@ -115,37 +100,23 @@ std::vector<FieldBatch>& group_of(Batch& batch, FieldRole role) {
   return batch.inputs;
 }
 
-// Converts one stored sample into its place in the batch; `looks`: and looks at its values.
-void fill(const FieldIndex& field, std::int64_t id, std::span<const std::byte> raw,
-          std::span<std::byte> out, CheckFinite finite, bool looks) {
+// An image file to pixels of the size that the config says.
+void decode(const FieldIndex& field, std::int64_t id, std::span<const std::byte> file,
+            std::span<float> out) {
+  thread_local Image image;
+  thread_local std::vector<std::uint8_t> pixels;
   const FieldOptions& options = field.options;
-  const DType stored = field.parts[field.part_of(id)].stored.dtype;
-  if (raw.data() == out.data()) {
-    // It was read right there.
-  } else if (options.one_hot) {
-    as<std::int64_t>(out)[0] = class_of_one_hot(field, id, raw, stored);
-  } else if (const auto fault = convert(raw, stored, out, options.dtype)) {
-    throw Error(ErrorKind::data,
-                fmt::format("{} holds {} at element {}, which is no {}; set dtype in the config or "
-                            "repair the file",
-                            field.where(id), fault->value, fault->element, name_of(options.dtype)));
-  }
-  if (options.dtype == DType::f32) {
-    const std::span<float> values = as<float>(out);
-    if (options.layout.ends_with('C')) channels_first(values, field.stored_shape.back());
-    if (changes_values(options)) normalise(values, options);
-    if (!looks) return;
-    if (options.role == FieldRole::weight) check_weight(field, id, values);
-    if (finite == CheckFinite::batch) check_finite(field, id, values);
-  } else if (looks && options.dtype == DType::i64 && options.classes > 0) {
-    check_labels(field, id, as<std::int64_t>(out));
-  }
+  const std::string fault = decode_image(file, options.channels, image);
+  if (!fault.empty()) throw BadSample{fmt::format("{}: {}", field.where(id), fault)};
+  pixels.resize(out.size());
+  fit_image(image, options.decode[0], options.decode[1], pixels);
+  kernels::widen(out, pixels);
 }
 
 // Whether a stored sample is already what a batch holds, but for normalising in place.
 bool is_stored_so(const FieldIndex& field) {
   const FieldOptions& options = field.options;
-  return !options.one_hot && !options.layout.ends_with('C') &&
+  return !options.one_hot && options.decode.empty() && !options.layout.ends_with('C') &&
          std::all_of(field.parts.begin(), field.parts.end(), [&](const ScannedDataset& part) {
            return part.stored.dtype == options.dtype;
          });
@@ -156,14 +127,53 @@ bool is_stored_so(const FieldIndex& field) {
 BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
     : index_(index),
       options_(options),
+      mixes_(mixes(index)),
       fetcher_(index, options.memory_bytes),
       good_(static_cast<std::size_t>(index.samples / 64 + 1)) {
-  for (const FieldIndex& field : index.fields) stored_so_.push_back(is_stored_so(field));
+  for (const FieldIndex& field : index.fields) {
+    augments_.emplace_back(field.options, field.whole_shape);
+    stored_so_.push_back(is_stored_so(field) && !augments_.back().moves());
+  }
+}
+
+// Converts one stored sample; `looks`: and looks at its values.
+void BatchReader::fill(std::size_t number, std::int64_t id, std::span<const std::byte> raw,
+                       std::span<std::byte> out, bool looks) {
+  const FieldIndex& field = index_.fields[number];
+  const FieldOptions& options = field.options;
+  const DType stored = field.parts[field.part_of(id)].stored.dtype;
+  if (raw.data() == out.data()) {
+    // It was read right there.
+  } else if (options.one_hot) {
+    as<std::int64_t>(out)[0] = class_of_one_hot(field, id, raw, stored);
+  } else if (!options.decode.empty()) {
+    decode(field, id, raw, as<float>(out));
+  } else if (const auto fault = convert(raw, stored, out, options.dtype)) {
+    throw Error(ErrorKind::data,
+                fmt::format("{} holds {} at element {}, which is no {}; set dtype in the config or "
+                            "repair the file",
+                            field.where(id), fault->value, fault->element, name_of(options.dtype)));
+  }
+  if (options.dtype == DType::f32) {
+    const std::span<float> values = as<float>(out);
+    if (options.layout.ends_with('C') && options.decode.empty()) {
+      channels_first(values, field.stored_shape.back());
+    }
+    if (changes_values(options)) {
+      normalise(values, options, field.whole_shape.empty() ? 1 : field.whole_shape.front());
+    }
+    if (!looks) return;
+    if (options.role == FieldRole::weight) check_weight(field, id, values);
+    if (options_.check_finite == CheckFinite::batch) check_finite(field, id, values);
+  } else if (looks && options.dtype == DType::i64 && options.classes > 0) {
+    check_labels(field, id, as<std::int64_t>(out));
+  }
 }
 
 // Samples [first, first + count) of `ids`.
 void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std::size_t count,
-                      std::vector<FieldBatch>& fields, Batch& batch) {
+                      std::vector<FieldBatch>& fields, Batch& batch,
+                      const std::optional<Draws>& draws) {
   std::vector<std::span<std::byte>> places(fields.size());
   for (std::size_t f = 0; f < fields.size(); ++f) {
     const std::size_t bytes = fields[f].bytes.size() / ids.size();
@@ -181,7 +191,17 @@ void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std:
         const std::size_t bytes = fields[f].bytes.size() / ids.size();
         const std::span<std::byte> place =
             std::span(fields[f].bytes).subspan(batch.ids.size() * bytes, bytes);
-        fill(index_.fields[f], id, fetched.rows[f][k], place, options_.check_finite, looks);
+        const Augment& augment = augments_[f];
+        if (augment.moves()) {
+          thread_local std::vector<std::byte> whole;
+          whole.resize(static_cast<std::size_t>(element_count(index_.fields[f].whole_shape) *
+                                                size_bytes(fields[f].dtype)));
+          fill(f, id, fetched.rows[f][k], whole, looks);
+          augment.place(whole, place, draws, id);
+        } else {
+          fill(f, id, fetched.rows[f][k], place, looks);
+        }
+        if (draws) augment.add_noise(as<float>(place), *draws, id);
       }
       if (looks) good.fetch_or(bit, std::memory_order_relaxed);
       batch.ids.push_back(id);
@@ -196,7 +216,7 @@ void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std:
   }
 }
 
-Batch BatchReader::read(std::span<const std::int64_t> ids) {
+Batch BatchReader::read(std::span<const std::int64_t> ids, const std::optional<Draws>& draws) {
   Batch batch;
   std::vector<FieldBatch> fields(index_.fields.size());
   for (std::size_t f = 0; f < fields.size(); ++f) {
@@ -212,7 +232,7 @@ Batch BatchReader::read(std::span<const std::int64_t> ids) {
   for (std::size_t first = 0; first < ids.size();) {
     const std::size_t count =
         waits_ ? ids.size() - first : std::min(ids.size() - first, static_cast<std::size_t>(most));
-    add(ids, first, count, fields, batch);
+    add(ids, first, count, fields, batch, draws);
     first += count;
   }
   for (std::size_t f = 0; f < fields.size(); ++f) {
@@ -224,6 +244,7 @@ Batch BatchReader::read(std::span<const std::int64_t> ids) {
                            field.sample_shape.end());
     group_of(batch, field.options.role).push_back(std::move(fields[f]));
   }
+  if (draws && mixes_) mix_batch(batch, index_, *draws);
   return batch;
 }
 

@@ -1,15 +1,17 @@
 #pragma once
-// From sample numbers to the tensors of one micro-batch: read, converted, checked, in the order
-// asked for. A value that is not finite or a label out of range is named with its file, dataset and
-// row.
+// From sample numbers to the tensors of one micro-batch: read, converted, checked, transformed, in
+// the order asked for. A value that is not finite or a label out of range is named with its file,
+// dataset and row.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "io/augment.hpp"
 #include "io/data_index.hpp"
 #include "io/recycled_bytes.hpp"
 #include "io/row_fetcher.hpp"
@@ -52,7 +54,8 @@ class BatchReader {
 
   // Throws a data error for what cannot be read or must not be trained on. Any thread; what one
   // has read and decoded serves all.
-  Batch read(std::span<const std::int64_t> ids);
+  // Without draws no transform is random, as for an evaluation.
+  Batch read(std::span<const std::int64_t> ids, const std::optional<Draws>& draws = {});
 
   // How many threads read ahead, as the options say.
   int threads() const { return options_.readers; }
@@ -62,12 +65,16 @@ class BatchReader {
   void set_watch(RowFetcher::Watch watch) { fetcher_.set_watch(std::move(watch)); }
 
  private:
+  void fill(std::size_t field, std::int64_t id, std::span<const std::byte> raw,
+            std::span<std::byte> out, bool looks);
   void add(std::span<const std::int64_t> ids, std::size_t first, std::size_t count,
-           std::vector<FieldBatch>& fields, Batch& batch);
+           std::vector<FieldBatch>& fields, Batch& batch, const std::optional<Draws>& draws);
 
   const DataIndex& index_;
   BatchOptions options_;
   std::vector<bool> stored_so_;  // by field: needs no conversion
+  std::vector<Augment> augments_;
+  bool mixes_;
   RowFetcher fetcher_;
   std::atomic<bool> waits_ = true;  // for the disk, when last read
   // A bit a sample: it has been looked at and is good. Files do not change during a run.

@@ -4,33 +4,22 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
-#include <nlohmann/json.hpp>
+#include <cstdlib>
+#include <map>
 
-#include "io/atomic_file.hpp"
+#include "io/augment.hpp"
 #include "io/convert.hpp"
 #include "io/error.hpp"
 #include "io/hashing_file.hpp"
-#include "io/open_files.hpp"
-#include "io/stored_rows.hpp"
+#include "io/mixing.hpp"
 
 namespace hadal::io {
 namespace {
 
-constexpr std::int64_t kProbeBytes = 64 << 10;
-
-std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
-  const UniqueFd fd = open_for_reading(file);
-  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
-  read_at(fd.get(), probe, 0, file);
-  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
-  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
-  return hash_bytes(probe, head);
-}
-
 // Stored [H, W, C] as [C, H, W] where the layout says so.
 Shape batch_shape(const FieldOptions& options, const Shape& stored) {
   if (options.one_hot) return {};
+  if (!options.decode.empty()) return {options.channels, options.decode[0], options.decode[1]};
   if (!options.layout.ends_with('C')) return stored;
   Shape shape{stored.back()};
   shape.insert(shape.end(), stored.begin(), stored.end() - 1);
@@ -40,12 +29,36 @@ Shape batch_shape(const FieldOptions& options, const Shape& stored) {
 void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
   const FieldOptions& options = field.options;
   const std::string where = fmt::format("field \"{}\" ({})", options.name, options.path);
-  if (!options.layout.empty() && options.layout.size() != field.stored_shape.size() + 1) {
+  if (!options.layout.empty() && options.decode.empty() &&
+      options.layout.size() != field.stored_shape.size() + 1) {
     faults.push_back(fmt::format("{}: layout {} needs samples with {} axes, they have the shape {}",
                                  where, options.layout, options.layout.size() - 1,
                                  to_string(field.stored_shape)));
   }
   const bool is_scalar = options.role == FieldRole::weight || options.role == FieldRole::id;
+  const bool is_heap = std::any_of(field.parts.begin(), field.parts.end(),
+                                   [](const ScannedDataset& part) { return part.stored.is_heap; });
+  if (is_heap && options.decode.empty()) {
+    faults.push_back(
+        fmt::format("{}: bytes of variable length; if they are JPEG or PNG images, set "
+                    "decode = [height, width]",
+                    where));
+  }
+  if (!options.decode.empty() && (field.stored_dtype != DType::u8 ||
+                                  field.stored_shape.size() != 1 || options.dtype != DType::f32)) {
+    faults.push_back(
+        fmt::format("{}: decode needs JPEG or PNG images as bytes, and float32 in the "
+                    "batch; a row holds {} of {}",
+                    where, name_of(field.stored_dtype), to_string(field.stored_shape)));
+  }
+  std::string fault;
+  augmented_shape(options, field.whole_shape, fault);
+  if (!fault.empty()) faults.push_back(fmt::format("{}: {}", where, fault));
+  for (const std::int64_t channel : options.log1p) {
+    if (!field.whole_shape.empty() && channel < field.whole_shape.front()) continue;
+    faults.push_back(fmt::format("{}: log1p of channel {} of samples of shape {}", where, channel,
+                                 to_string(field.whole_shape)));
+  }
   if (is_scalar && element_count(field.sample_shape) != 1) {
     faults.push_back(fmt::format("{}: one number a sample is needed, they have the shape {}", where,
                                  to_string(field.stored_shape)));
@@ -62,6 +75,21 @@ void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
                                    list == &options.mean ? "mean" : "std",
                                    to_string(field.sample_shape)));
     }
+  }
+}
+
+// Fields that lie in the same files must have their rows there: equal sums alone would pair rows of
+// one file with those of another.
+void compare_files(const FieldIndex& first, const FieldIndex& field,
+                   std::vector<std::string>& faults) {
+  std::map<std::string, std::int64_t> rows;
+  for (const ScannedDataset& part : first.parts) rows[part.listed] += part.rows;
+  for (const ScannedDataset& part : field.parts) rows[part.listed] -= part.rows;
+  for (const auto& [file, more] : rows) {
+    if (more == 0) continue;
+    faults.push_back(fmt::format("{} has {} {} rows of {} than of {}", file, std::abs(more),
+                                 more > 0 ? "more" : "fewer", first.options.path,
+                                 field.options.path));
   }
 }
 
@@ -112,7 +140,9 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
     field.row_starts.push_back(field.row_starts.back() + scan.rows);
   }
   if (field.parts.empty()) return field;
-  field.sample_shape = batch_shape(options, field.stored_shape);
+  field.whole_shape = batch_shape(options, field.stored_shape);
+  std::string fault;  // said by check_field
+  field.sample_shape = augmented_shape(options, field.whole_shape, fault);
   if (!options.scores.empty()) {
     field.options.classes = classes_among(options.scores, field.sample_shape);
   }
@@ -130,167 +160,7 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
   return field;
 }
 
-// Whether reading past the library gives what the library gives, for a few rows: it is the only
-// reader of HDF5's own structures, but not of what they point to.
-void verify_extents(const Hdf5File& opened, const std::string& file, StoredDataset& stored) {
-  Extents& extents = stored.extents;
-  if (!extents.past_library() || !opened.can_decode(stored)) return;
-  const RawFile raw(extents.file.empty() ? file : extents.file);
-  const auto bytes = static_cast<std::size_t>(stored.row_bytes());
-  std::vector<std::byte> ours(bytes), theirs(bytes);
-  for (const std::int64_t row : {std::int64_t{0}, stored.rows() / 3 * 2}) {
-    StoredRows rows(stored, raw.path(), raw.fd(), row, 1, ours);
-    std::vector<std::byte> memory(static_cast<std::size_t>(rows.raw_bytes()));
-    std::vector<RawRead> reads;
-    rows.add_reads(memory, reads);
-    read_all(std::move(reads));
-    rows.finish();
-    opened.read_rows(stored, row, 1, theirs);
-    if (ours == theirs) continue;
-    extents.storage = Extents::Storage::library;
-    extents.reason = fmt::format("row {} read past the library has other bytes", row);
-    return;
-  }
-}
-
-// The rows of sources in place of the virtual dataset that shows them. Sources of another type are
-// left to the library, which converts them to the virtual one's.
-std::vector<ScannedDataset> made_of(ScannedDataset scan) {
-  if (scan.stored.sources.empty()) return {std::move(scan)};
-  std::vector<ScannedDataset> parts;
-  for (const VirtualSource& source : scan.stored.sources) {
-    std::vector<ScannedDataset> found = scan_file(source.file, {source.dataset}).front();
-    ScannedDataset& part = found.front();
-    if (!part.fault.empty()) return {std::move(part)};
-    if (source.is_one_row) {
-      StoredDataset& stored = part.stored;
-      stored.shape.insert(stored.shape.begin(), 1);
-      ++stored.record_axes;
-      if (stored.extents.storage == Extents::Storage::chunked) {
-        stored.extents.chunk.insert(stored.extents.chunk.begin(), 1);
-        stored.chunk_rows = 1;
-      }
-    }
-    const bool same = found.size() == 1 && part.stored.dtype == scan.stored.dtype &&
-                      part.stored.extents.past_library() &&
-                      part.stored.sample_shape() == scan.stored.sample_shape();
-    if (!same) {
-      scan.stored.extents.reason = "its sources are of another type or virtual themselves";
-      return {std::move(scan)};
-    }
-    part.first_row = source.first_row;
-    part.rows = source.rows;
-    parts.push_back(std::move(part));
-  }
-  return parts;
-}
-
 }  // namespace
-
-std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
-                                                   const std::vector<std::string>& datasets) {
-  std::vector<ScannedDataset> found(datasets.size());
-  for (ScannedDataset& scan : found) scan.file = file.string();
-  for (std::size_t i = 0; i < datasets.size(); ++i) found[i].stored.path = datasets[i];
-  try {
-    const Hdf5File opened(file);
-    const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
-    const std::uint64_t hash = content_hash(file, bytes);
-    for (std::size_t i = 0; i < datasets.size(); ++i) {
-      found[i].file_bytes = bytes;
-      found[i].content_hash = hash;
-      try {
-        found[i].stored = opened.describe(datasets[i]);
-        found[i].rows = found[i].stored.rows();
-        verify_extents(opened, file.string(), found[i].stored);
-      } catch (const Error& error) {
-        found[i].fault = error.what();
-      }
-    }
-  } catch (const std::exception& error) {
-    // The index says a fault once, however many fields it hits.
-    for (ScannedDataset& scan : found) scan.fault = error.what();
-  }
-  std::vector<std::vector<ScannedDataset>> parts;
-  for (ScannedDataset& scan : found) parts.push_back(made_of(std::move(scan)));
-  return parts;
-}
-
-static void to_json(nlohmann::json& json, const ChunkFilter& filter) {
-  json = {filter.id, filter.values};
-}
-
-static void from_json(const nlohmann::json& json, ChunkFilter& filter) {
-  json.at(0).get_to(filter.id);
-  json.at(1).get_to(filter.values);
-}
-
-static void to_json(nlohmann::json& json, const Extents& extents) {
-  json = {{"storage", static_cast<int>(extents.storage)},
-          {"reason", extents.reason},
-          {"file", extents.file},
-          {"offset", extents.offset},
-          {"chunk", extents.chunk},
-          {"filters", extents.filters}};
-  if (extents.chunks == nullptr) return;
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(extents.chunks->data());
-  json["chunks"] = nlohmann::json::binary({bytes, bytes + extents.chunks->size() * sizeof(Extent)});
-}
-
-static void from_json(const nlohmann::json& json, Extents& extents) {
-  extents.storage = static_cast<Extents::Storage>(json.at("storage").get<int>());
-  json.at("reason").get_to(extents.reason);
-  json.at("file").get_to(extents.file);
-  json.at("offset").get_to(extents.offset);
-  json.at("chunk").get_to(extents.chunk);
-  json.at("filters").get_to(extents.filters);
-  if (!json.contains("chunks")) return;
-  const auto& bytes = json.at("chunks").get_binary();
-  auto chunks = std::make_shared<std::vector<Extent>>(bytes.size() / sizeof(Extent));
-  if (!bytes.empty()) std::memcpy(chunks->data(), bytes.data(), bytes.size());
-  extents.chunks = std::move(chunks);
-}
-
-void to_json(nlohmann::json& json, const ScannedDataset& s) {
-  json = {{"file", s.file},
-          {"path", s.stored.path},
-          {"dataset", s.stored.dataset},
-          {"column", s.stored.column},
-          {"record", {s.stored.record_bytes, s.stored.record_offset, s.stored.record_axes}},
-          {"rows", {s.first_row, s.rows}},
-          {"dtype", name_of(s.stored.dtype)},
-          {"big_endian", s.stored.big_endian},
-          {"shape", s.stored.shape},
-          {"chunk_rows", s.stored.chunk_rows},
-          {"filters", s.stored.filters},
-          {"stored_bytes", s.stored.stored_bytes},
-          {"extents", s.stored.extents},
-          {"file_bytes", s.file_bytes},
-          {"content_hash", s.content_hash},
-          {"fault", s.fault}};
-}
-
-void from_json(const nlohmann::json& json, ScannedDataset& s) {
-  json.at("file").get_to(s.file);
-  json.at("path").get_to(s.stored.path);
-  json.at("dataset").get_to(s.stored.dataset);
-  json.at("column").get_to(s.stored.column);
-  json.at("record").at(0).get_to(s.stored.record_bytes);
-  json.at("record").at(1).get_to(s.stored.record_offset);
-  json.at("record").at(2).get_to(s.stored.record_axes);
-  json.at("rows").at(0).get_to(s.first_row);
-  json.at("rows").at(1).get_to(s.rows);
-  s.stored.dtype = dtype_named(json.at("dtype").get<std::string>()).value();
-  json.at("big_endian").get_to(s.stored.big_endian);
-  json.at("shape").get_to(s.stored.shape);
-  json.at("chunk_rows").get_to(s.stored.chunk_rows);
-  json.at("filters").get_to(s.stored.filters);
-  json.at("stored_bytes").get_to(s.stored.stored_bytes);
-  json.at("extents").get_to(s.stored.extents);
-  json.at("file_bytes").get_to(s.file_bytes);
-  json.at("content_hash").get_to(s.content_hash);
-  json.at("fault").get_to(s.fault);
-}
 
 std::size_t FieldIndex::part_of(std::int64_t sample) const {
   const auto after = std::upper_bound(row_starts.begin(), row_starts.end(), sample);
@@ -326,15 +196,10 @@ DataIndex build_index(const std::vector<FieldOptions>& fields,
                                      field.row_starts.back()));
         continue;
       }
-      const bool same_files = field.options.files == first.options.files;
-      for (std::size_t p = 0; same_files && p < field.parts.size() && p < first.parts.size(); ++p) {
-        if (field.parts[p].rows == first.parts[p].rows) continue;
-        faults.push_back(fmt::format("{} has {} rows of {} and {} of {}", field.parts[p].file,
-                                     first.parts[p].rows, first.options.path, field.parts[p].rows,
-                                     field.options.path));
-      }
+      if (field.options.files == first.options.files) compare_files(first, field, faults);
     }
     if (faults.empty() && index.samples == 0) faults.push_back("the dataset has no samples");
+    if (const std::string fault = mixing_fault(index); !fault.empty()) faults.push_back(fault);
   }
   if (!faults.empty()) {
     // The same file may serve several fields; say each fault once.

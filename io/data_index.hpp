@@ -4,32 +4,39 @@
 // and only a faultless scan becomes an index.
 
 #include <cstdint>
-#include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "io/data_scan.hpp"
 #include "io/dtype.hpp"
-#include "io/hdf5_file.hpp"
+#include "io/transform.hpp"
 
 namespace hadal::io {
 
 enum class FieldRole { input, target, weight, id };
 
-// How one named tensor of a sample is stored and what it becomes. Applied in this order: convert to
-// `dtype`, layout to channels first, times `scale`, minus `mean`, over `std` (per channel or one
-// for all).
+// How one named tensor of a sample is stored and what it becomes. Applied in this order: decode the
+// image, convert to `dtype`, layout to channels first, log(1 + x) of the channels in `log1p`, times
+// `scale`, minus `mean`, over `std` (per channel or one for all), `augment`.
 struct FieldOptions {
   std::string name;
   FieldRole role = FieldRole::input;
-  std::string path;                // dataset inside the file
+  std::string path;                // dataset inside the file (see DatasetQuery)
+  bool one_sample = false;         // all of a dataset is one sample
   std::vector<std::string> files;  // where it is not in the split's own files
   DType dtype = DType::f32;        // float32 or int64
+  // Rows are JPEG or PNG images: what they become, [height, width] and 1 or 3 channels.
+  Shape decode;
+  std::int64_t channels = 3;
   std::string layout;  // of a stored sample's batch: "NHWC", "NDHWC"; "" keeps the order
+  std::vector<std::int64_t> log1p;  // channels
   std::optional<double> scale;
   std::vector<double> mean;
   std::vector<double> std;
+  bool measures_mean = false;  // they come from the training data, before any sample is read
+  bool measures_std = false;
+  std::vector<Transform> augment;
   bool one_hot = false;      // stored one-hot, becomes the class index
   std::int64_t classes = 0;  // > 0: values must lie in [0, classes) or equal ignore_index
   // The scores that the model gives for a sample, [classes, …] or […, classes]: the number of
@@ -40,32 +47,13 @@ struct FieldOptions {
   bool operator==(const FieldOptions&) const = default;
 };
 
-// What the scan of one dataset of one file found: rows that it gives. `fault` is empty where it can
-// be used.
-struct ScannedDataset {
-  std::string file;
-  StoredDataset stored;
-  std::int64_t first_row = 0;  // of the dataset
-  std::int64_t rows = 0;
-  std::int64_t file_bytes = 0;
-  std::uint64_t content_hash = 0;  // of the file's size, first and last 64 KiB: not of its place
-  std::string fault;
-};
-
-// Scans the datasets of one file: for each what it is made of, itself or the sources of a virtual
-// one. Never throws for what the file contains.
-std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
-                                                   const std::vector<std::string>& datasets);
-
-void to_json(nlohmann::json& json, const ScannedDataset& scanned);
-void from_json(const nlohmann::json& json, ScannedDataset& scanned);
-
 // One field over all its files, in file order.
 struct FieldIndex {
   FieldOptions options;
   std::vector<ScannedDataset> parts;     // parts without rows are left out
   std::vector<std::int64_t> row_starts;  // first sample of each part, then the total
   Shape stored_shape;                    // of one sample, as stored
+  Shape whole_shape;                     // of one sample in a batch's layout, before transforms
   Shape sample_shape;                    // of one sample, as the batch holds it
   DType stored_dtype = DType::f32;       // the first part's; others may differ
 

@@ -2,6 +2,7 @@
 // Where a dataset's rows lie in its file, found once by the library, so that any thread can read
 // them without it.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,7 +21,7 @@ struct Extent {
 };
 
 struct Extents {
-  enum class Storage { contiguous, chunked, library };
+  enum class Storage { contiguous, chunked, memory, library };
   Storage storage = Storage::library;
   std::string reason;  // why the library must read it
   bool past_library() const { return storage != Storage::library; }
@@ -31,6 +32,9 @@ struct Extents {
   Shape chunk;  // chunked: its extents, at the dataset's edges too
   std::vector<ChunkFilter> filters;
   std::shared_ptr<const std::vector<Extent>> chunks;  // in the order of the grid, last axis fastest
+
+  // memory: all rows, in this machine's byte order; of what is small and scattered over a file.
+  std::shared_ptr<const std::vector<std::byte>> values;
 };
 
 }  // namespace hadal::io

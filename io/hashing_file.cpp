@@ -51,6 +51,36 @@ FileDigest HashingFile::close() {
   return std::move(digest_);
 }
 
+namespace {
+
+std::int64_t block_bytes(std::size_t block, std::int64_t file_bytes) {
+  return std::min(kHashBlockBytes, file_bytes - static_cast<std::int64_t>(block) * kHashBlockBytes);
+}
+
+std::uint64_t block_hash(const UniqueFd& fd, std::size_t block, std::int64_t file_bytes,
+                         const std::filesystem::path& path) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(block_bytes(block, file_bytes)));
+  read_at(fd.get(), bytes, static_cast<std::int64_t>(block) * kHashBlockBytes, path);
+  return hash_bytes(bytes);
+}
+
+}  // namespace
+
+FileDigest digest_of(const std::filesystem::path& path) {
+  FileDigest digest{.name = path.filename().string(), .bytes = 0, .blocks = {}};
+  const UniqueFd fd = open_for_reading(path);
+  digest.bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+  for (std::size_t i = 0; static_cast<std::int64_t>(i) * kHashBlockBytes < digest.bytes; ++i) {
+    digest.blocks.push_back(block_hash(fd, i, digest.bytes, path));
+  }
+  return digest;
+}
+
+std::string file_checksum(const std::filesystem::path& path) {
+  const std::vector<std::uint64_t> blocks = digest_of(path).blocks;
+  return hash_text(hash_bytes(std::as_bytes(std::span(blocks))));
+}
+
 std::string difference(const std::filesystem::path& folder, const FileDigest& digest) {
   const std::filesystem::path path = folder / digest.name;
   std::error_code failure;
@@ -60,15 +90,11 @@ std::string difference(const std::filesystem::path& folder, const FileDigest& di
     return fmt::format("{} has {} bytes, {} were written", digest.name, size, digest.bytes);
   }
   const UniqueFd fd = open_for_reading(path);
-  std::vector<std::byte> block;
   for (std::size_t i = 0; i < digest.blocks.size(); ++i) {
+    if (block_hash(fd, i, digest.bytes, path) == digest.blocks[i]) continue;
     const std::int64_t offset = static_cast<std::int64_t>(i) * kHashBlockBytes;
-    block.resize(static_cast<std::size_t>(std::min(kHashBlockBytes, digest.bytes - offset)));
-    read_at(fd.get(), block, offset, path);
-    if (hash_bytes(block) != digest.blocks[i]) {
-      return fmt::format("{} is damaged between bytes {} and {}", digest.name, offset,
-                         offset + static_cast<std::int64_t>(block.size()));
-    }
+    return fmt::format("{} is damaged between bytes {} and {}", digest.name, offset,
+                       offset + block_bytes(i, digest.bytes));
   }
   return {};
 }

@@ -45,6 +45,12 @@ class HashingFile {
   FileDigest digest_;
 };
 
+// The digest of a file that is there.
+FileDigest digest_of(const std::filesystem::path& path);
+
+// One hash of a whole file: of its blocks' hashes.
+std::string file_checksum(const std::filesystem::path& path);
+
 // Empty where the file under `folder` has the digest's size and hashes, else what differs.
 std::string difference(const std::filesystem::path& folder, const FileDigest& digest);
 

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <fnmatch.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <map>
+#include <optional>
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
@@ -14,6 +17,7 @@
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_layout.hpp"
 #include "io/hdf5_type.hpp"
+#include "io/heap_objects.hpp"
 #include "io/nearest.hpp"
 
 namespace hadal::io {
@@ -86,7 +90,93 @@ Shape extents(hid_t space) {
   return {dims.begin(), dims.end()};
 }
 
+struct Objects {
+  std::vector<std::string> datasets;  // sorted
+  std::vector<std::string> groups;
+};
+
+Objects list_objects(hid_t file) {
+  Objects objects;
+  H5Ovisit(
+      file, H5_INDEX_NAME, H5_ITER_INC,
+      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+        auto& all = *static_cast<Objects*>(out);
+        // The file's own group is called ".".
+        const std::string path = name[0] == '.' ? "/" : std::string("/") + name;
+        if (info->type == H5O_TYPE_DATASET) all.datasets.push_back(path);
+        if (info->type == H5O_TYPE_GROUP) all.groups.push_back(path);
+        return 0;
+      },
+      &objects);
+  std::sort(objects.datasets.begin(), objects.datasets.end());
+  return objects;
+}
+
+// "run 2" before "run 10".
+bool comes_before(const std::string& a, const std::string& b) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  std::size_t i = 0, j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (!is_digit(a[i]) || !is_digit(b[j])) {
+      if (a[i] != b[j]) return a[i] < b[j];
+      ++i, ++j;
+      continue;
+    }
+    const auto number = [&](const std::string& text, std::size_t& at) {
+      while (at + 1 < text.size() && text[at] == '0' && is_digit(text[at + 1])) ++at;
+      const std::size_t first = at;
+      while (at < text.size() && is_digit(text[at])) ++at;
+      return text.substr(first, at - first);
+    };
+    const std::string own = number(a, i), other = number(b, j);
+    if (own.size() != other.size()) return own.size() < other.size();
+    if (own != other) return own < other;
+  }
+  if (i < a.size() || j < b.size()) return i == a.size();
+  return a < b;
+}
+
+// Where the addresses of the file that an object lies in begin.
+std::int64_t base_address(hid_t object) {
+  const UniqueFile file(H5Iget_file_id(object));
+  const UniqueProperties created(H5Fget_create_plist(file.get()));
+  hsize_t before = 0;
+  H5Pget_userblock(created.get(), &before);
+  return static_cast<std::int64_t>(before);
+}
+
+// Bytes of variable length, in a file with addresses and lengths of 8 bytes.
+bool is_bytes(hid_t object, hid_t type) {
+  if (H5Tget_class(type) != H5T_VLEN) return false;
+  const UniqueType base(H5Tget_super(type));
+  if (H5Tget_class(base.get()) != H5T_INTEGER || H5Tget_size(base.get()) != 1) return false;
+  const UniqueFile file(H5Iget_file_id(object));
+  const UniqueProperties created(H5Fget_create_plist(file.get()));
+  std::size_t addresses = 0, lengths = 0;
+  H5Pget_sizes(created.get(), &addresses, &lengths);
+  return addresses == 8 && lengths == 8;
+}
+
+void keep_in_memory(StoredDataset& stored, std::vector<std::byte> values) {
+  stored.extents.storage = Extents::Storage::memory;
+  stored.extents.values = std::make_shared<const std::vector<std::byte>>(std::move(values));
+}
+
 }  // namespace
+
+// All of a dataset as its only row.
+void make_one_row(StoredDataset& stored, const std::string& where) {
+  if (!stored.extents.past_library() || stored.is_heap) {
+    throw data_error(
+        fmt::format("{} cannot be one sample: {}", where,
+                    stored.is_heap ? "its rows have different lengths" : stored.extents.reason));
+  }
+  stored.shape.insert(stored.shape.begin(), 1);
+  ++stored.record_axes;
+  if (stored.extents.storage != Extents::Storage::chunked) return;
+  stored.extents.chunk.insert(stored.extents.chunk.begin(), 1);
+  stored.chunk_rows = 1;
+}
 
 std::int64_t StoredDataset::row_bytes() const {
   return element_count(sample_shape()) * size_bytes(dtype);
@@ -97,6 +187,13 @@ struct Hdf5File::Impl {
   UniqueFile file;
   // Handles stay open: opening a dataset costs more than reading a row.
   std::map<std::string, UniqueDataset> opened;
+  std::optional<Objects> objects;
+
+  const Objects& all_objects() {
+    const Hdf5Lock lock;
+    if (!objects) objects = list_objects(file.get());
+    return *objects;
+  }
 
   std::string where(const std::string& dataset) const {
     return fmt::format("{}:{}", path.string(), dataset);
@@ -139,29 +236,40 @@ Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
   return *this;
 }
 
-std::vector<std::string> Hdf5File::datasets() const {
-  const Hdf5Lock lock;
+const std::vector<std::string>& Hdf5File::datasets() const { return impl_->all_objects().datasets; }
+
+std::vector<std::string> Hdf5File::matching(const std::string& pattern) const {
   std::vector<std::string> names;
-  H5Ovisit(
-      impl_->file.get(), H5_INDEX_NAME, H5_ITER_INC,
-      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
-        if (info->type == H5O_TYPE_DATASET) {
-          static_cast<std::vector<std::string>*>(out)->push_back(std::string("/") + name);
-        }
-        return 0;
-      },
-      &names);
-  std::sort(names.begin(), names.end());
+  const Objects& objects = impl_->all_objects();
+  for (const auto* list : {&objects.datasets, &objects.groups}) {
+    std::copy_if(list->begin(), list->end(), std::back_inserter(names),
+                 [&](const std::string& name) {
+                   return ::fnmatch(pattern.c_str(), name.c_str(), FNM_PATHNAME) == 0;
+                 });
+  }
+  std::sort(names.begin(), names.end(), comes_before);
   return names;
 }
 
-StoredDataset Hdf5File::describe(const std::string& dataset) const {
+std::string Hdf5File::attribute(const std::string& name) const {
+  const Hdf5Lock lock;
+  if (H5Aexists(impl_->file.get(), name.c_str()) <= 0) return {};
+  const UniqueAttribute attribute(H5Aopen(impl_->file.get(), name.c_str(), H5P_DEFAULT));
+  if (!attribute) return {};
+  const UniqueType type(H5Aget_type(attribute.get()));
+  if (H5Tget_class(type.get()) != H5T_STRING || H5Tis_variable_str(type.get()) > 0) return {};
+  std::string text(H5Aget_storage_size(attribute.get()), '\0');
+  if (H5Aread(attribute.get(), type.get(), text.data()) < 0) return {};
+  return text;
+}
+
+StoredDataset Hdf5File::describe(const std::string& dataset, Rows rows) const {
   const Hdf5Lock lock;
   StoredDataset stored;
   stored.path = stored.dataset = dataset.starts_with('/') ? dataset : "/" + dataset;
-  const std::vector<std::string> present = datasets();
+  const std::vector<std::string>& present = datasets();
   const auto exists = [&](const std::string& name) {
-    if (std::find(present.begin(), present.end(), name) != present.end()) return true;
+    if (std::binary_search(present.begin(), present.end(), name)) return true;
     // Behind a link, say.
     return static_cast<bool>(UniqueDataset(H5Dopen2(impl_->file.get(), name.c_str(), H5P_DEFAULT)));
   };
@@ -181,12 +289,20 @@ StoredDataset Hdf5File::describe(const std::string& dataset) const {
   const UniqueType type(H5Dget_type(handle));
   const UniqueSpace space(H5Dget_space(handle));
   const H5S_class_t kind = H5Sget_simple_extent_type(space.get());
-  if (kind != H5S_SIMPLE) {
+  const bool one_value = kind == H5S_SCALAR && rows == Rows::are_one_sample;
+  if (kind != H5S_SIMPLE && !one_value) {
     throw data_error(fmt::format("{} is {}; a dataset with one row per sample is needed",
                                  impl_->where(stored.path),
                                  kind == H5S_SCALAR ? "a single value" : "empty (a null space)"));
   }
-  const auto number = number_type(type.get(), stored.column);
+  auto number = number_type(type.get(), stored.column);
+  if (!number && stored.column.empty() && is_bytes(handle, type.get())) {
+    // Read past the library or not at all.
+    number = NumberType{.dtype = DType::u8, .inner = {kHeapReferenceBytes}};
+    number->record_bytes = kHeapReferenceBytes;
+    stored.is_heap = true;
+    stored.heap_base = base_address(handle);
+  }
   if (!number) {
     throw data_error(
         stored.column.empty()
@@ -201,12 +317,73 @@ StoredDataset Hdf5File::describe(const std::string& dataset) const {
   stored.dtype = number->dtype;
   stored.big_endian = number->big_endian;
   stored.shape = extents(space.get());
+  if (one_value) {
+    if (number->record_bytes > 0) {
+      throw data_error(fmt::format("{} is a single record; its numbers cannot be read",
+                                   impl_->where(stored.path)));
+    }
+    stored.shape = {1};
+    stored.shape.insert(stored.shape.end(), number->inner.begin(), number->inner.end());
+    std::vector<std::byte> value(static_cast<std::size_t>(stored.row_bytes()));
+    const UniqueType in_memory = memory_type(type.get(), "");
+    if (H5Dread(handle, in_memory.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, value.data()) < 0) {
+      throw data_error(
+          fmt::format("{} cannot be read: {}", impl_->where(stored.path), library_reason()));
+    }
+    keep_in_memory(stored, std::move(value));
+    return stored;
+  }
   stored.record_bytes = number->record_bytes;
   stored.record_offset = number->record_offset;
   stored.record_axes = stored.shape.size();
   stored.shape.insert(stored.shape.end(), number->inner.begin(), number->inner.end());
   stored.stored_bytes = static_cast<std::int64_t>(H5Dget_storage_size(handle));
   describe_layout(impl_->path, handle, stored);
+  if (stored.is_heap && !stored.extents.past_library()) {
+    throw data_error(
+        fmt::format("{} holds bytes of variable length in a layout that only the HDF5 "
+                    "library reads ({}); repack it",
+                    impl_->where(stored.path), stored.extents.reason));
+  }
+  if (rows == Rows::are_one_sample) make_one_row(stored, impl_->where(stored.path));
+  return stored;
+}
+
+StoredDataset Hdf5File::describe_attribute(const std::vector<std::string>& objects,
+                                           const std::string& attribute) const {
+  const Hdf5Lock lock;
+  StoredDataset stored;
+  std::vector<std::byte> values;
+  for (const std::string& object : objects) {
+    const std::string where = fmt::format("{}@{}", impl_->where(object), attribute);
+    const UniqueAttribute handle(H5Aopen_by_name(impl_->file.get(), object.c_str(),
+                                                 attribute.c_str(), H5P_DEFAULT, H5P_DEFAULT));
+    if (!handle) throw data_error(fmt::format("{}: there is no such attribute", where));
+    const UniqueType type(H5Aget_type(handle.get()));
+    const UniqueSpace space(H5Aget_space(handle.get()));
+    const auto number = number_type(type.get(), "");
+    if (!number || H5Sget_simple_extent_type(space.get()) == H5S_NULL) {
+      throw data_error(
+          fmt::format("{} is {}; only numbers can be read", where, type_name(type.get())));
+    }
+    Shape shape = extents(space.get());
+    shape.insert(shape.begin(), static_cast<std::int64_t>(objects.size()));
+    shape.insert(shape.end(), number->inner.begin(), number->inner.end());
+    if (values.empty()) {
+      stored.dtype = number->dtype;
+      stored.shape = shape;
+    } else if (stored.dtype != number->dtype || stored.shape != shape) {
+      throw data_error(
+          fmt::format("{} is of another type or shape than that of {}", where, objects.front()));
+    }
+    const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+    values.resize(values.size() + bytes);
+    const UniqueType in_memory = memory_type(type.get(), "");
+    if (H5Aread(handle.get(), in_memory.get(), values.data() + values.size() - bytes) < 0) {
+      throw data_error(fmt::format("{} cannot be read: {}", where, library_reason()));
+    }
+  }
+  keep_in_memory(stored, std::move(values));
   return stored;
 }
 
@@ -236,6 +413,25 @@ void Hdf5File::read_rows(const StoredDataset& stored, std::int64_t first, std::i
                                  impl_->where(stored.path), first, first + count - 1,
                                  library_reason()));
   }
+}
+
+std::vector<std::byte> Hdf5File::read_bytes(const StoredDataset& stored, std::int64_t row) const {
+  const Hdf5Lock lock;
+  const hid_t handle = impl_->dataset(stored.dataset);
+  const UniqueSpace space(H5Dget_space(handle));
+  const hsize_t start = static_cast<hsize_t>(row), count = 1;
+  const UniqueSpace memory(H5Screate_simple(1, &count, nullptr));
+  const UniqueType type(H5Tvlen_create(H5T_NATIVE_UINT8));
+  hvl_t value{};
+  H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, &start, nullptr, &count, nullptr);
+  if (H5Dread(handle, type.get(), memory.get(), space.get(), H5P_DEFAULT, &value) < 0) {
+    throw data_error(fmt::format("{} cannot be read in row {}: {}", impl_->where(stored.path), row,
+                                 library_reason()));
+  }
+  const auto* bytes = static_cast<const std::byte*>(value.p);
+  std::vector<std::byte> copy(bytes, bytes + value.len);
+  H5Dvlen_reclaim(type.get(), memory.get(), H5P_DEFAULT, &value);
+  return copy;
 }
 
 bool Hdf5File::can_decode(const StoredDataset& stored) const {

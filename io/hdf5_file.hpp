@@ -43,6 +43,10 @@ struct StoredDataset {
   std::int64_t stored_bytes = 0;
   Extents extents;
   std::vector<VirtualSource> sources;  // of a virtual dataset, in the order of its rows
+  // Rows are references to bytes of variable length (see HeapReference), of files whose addresses
+  // begin at `heap_base`.
+  bool is_heap = false;
+  std::int64_t heap_base = 0;
 
   std::int64_t rows() const { return shape.front(); }
   Shape sample_shape() const { return {shape.begin() + 1, shape.end()}; }
@@ -54,6 +58,10 @@ struct StoredDataset {
   }
 };
 
+// Makes all of a dataset, described row by row, its only row. Throws a data error, in which `where`
+// names it, where only the library can read it.
+void make_one_row(StoredDataset& stored, const std::string& where);
+
 class Hdf5File {
  public:
   // Throws a data error: no such file, no HDF5 file, cut off (with both sizes), left open by a
@@ -63,19 +71,37 @@ class Hdf5File {
   Hdf5File(Hdf5File&&) noexcept;
   Hdf5File& operator=(Hdf5File&&) noexcept;
 
-  // Type, shape and layout of a dataset. Throws a data error where it is missing (naming the
-  // nearest), has no rows axis, a type that is not a number, or content that is not all there.
-  StoredDataset describe(const std::string& dataset) const;
+  enum class Rows { are_samples, are_one_sample };
+
+  // Type, shape and layout of a dataset; where all of it is one sample, with an axis of one row
+  // before its own. Throws a data error where it is missing (naming the nearest), has no rows axis,
+  // a type that is not a number, or content that is not all there.
+  StoredDataset describe(const std::string& dataset, Rows rows = Rows::are_samples) const;
+
+  // The attribute of each of these objects as a row. Throws a data error where one is missing, no
+  // number, or of another type or shape than the first one's.
+  StoredDataset describe_attribute(const std::vector<std::string>& objects,
+                                   const std::string& attribute) const;
+
+  // Paths of the groups and datasets that match, `*` standing for (a part of) one name; in the
+  // order of their names, numbers inside them by their value.
+  std::vector<std::string> matching(const std::string& pattern) const;
 
   // Rows [first, first + count) in C order and native byte order into `out` (count * row_bytes).
   void read_rows(const StoredDataset& stored, std::int64_t first, std::int64_t count,
                  std::span<std::byte> out) const;
 
+  // The bytes of variable length that a row of such a dataset stands for.
+  std::vector<std::byte> read_bytes(const StoredDataset& stored, std::int64_t row) const;
+
   // Whether the library has all filters of a dataset.
   bool can_decode(const StoredDataset& stored) const;
 
   // Paths of all datasets, sorted.
-  std::vector<std::string> datasets() const;
+  const std::vector<std::string>& datasets() const;
+
+  // A text beside the datasets; empty: there is none of this name.
+  std::string attribute(const std::string& name) const;
 
   // A line on type and shape of any dataset, for people; never throws for odd ones.
   std::string summary(const std::string& dataset) const;

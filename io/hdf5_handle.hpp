@@ -23,6 +23,7 @@ using UniqueSpace = UniqueHandle<HidTraits<H5Sclose>>;
 using UniqueType = UniqueHandle<HidTraits<H5Tclose>>;
 using UniqueProperties = UniqueHandle<HidTraits<H5Pclose>>;
 using UniqueGroup = UniqueHandle<HidTraits<H5Gclose>>;
+using UniqueAttribute = UniqueHandle<HidTraits<H5Aclose>>;
 
 // Held during every call into HDF5. Also silences its error stack on the calling thread.
 class Hdf5Lock {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <regex>
@@ -23,15 +24,33 @@ const std::map<std::string, DType>& types() {
 }  // namespace
 
 NpyFile::NpyFile(const std::filesystem::path& path) : path_(path) {
-  const auto fail = [&](const std::string& why) {
-    return Error(ErrorKind::data, fmt::format("{} {}", path.string(), why));
-  };
-  if (!std::filesystem::exists(path)) throw fail("does not exist");
+  if (!std::filesystem::exists(path)) {
+    throw Error(ErrorKind::data, fmt::format("{} does not exist", path.string()));
+  }
   fd_ = open_for_reading(path);
-  const auto file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+  parse(static_cast<std::int64_t>(std::filesystem::file_size(path)));
+}
+
+NpyFile::NpyFile(std::vector<std::byte> bytes, const std::string& name)
+    : path_(name), bytes_(std::move(bytes)) {
+  parse(std::ssize(bytes_));
+}
+
+void NpyFile::read(std::int64_t offset, std::span<std::byte> out) const {
+  if (fd_) {
+    read_at(fd_.get(), out, offset, path_);
+  } else {
+    std::copy_n(bytes_.begin() + offset, out.size(), out.begin());
+  }
+}
+
+void NpyFile::parse(std::int64_t file_bytes) {
+  const auto fail = [&](const std::string& why) {
+    return Error(ErrorKind::data, fmt::format("{} {}", path_.string(), why));
+  };
   unsigned char start[12] = {};
   if (file_bytes < 12) throw fail("is not a .npy file: it is too short");
-  read_at(fd_.get(), std::as_writable_bytes(std::span(start)), 0, path);
+  read(0, std::as_writable_bytes(std::span(start)));
   if (std::memcmp(start, "\x93NUMPY", 6) != 0) throw fail("is not a .npy file");
   const bool wide = start[6] >= 2;
   const std::int64_t length = wide ? start[8] | (start[9] << 8) | (start[10] << 16) |
@@ -40,7 +59,7 @@ NpyFile::NpyFile(const std::filesystem::path& path) : path_(path) {
   data_begin_ = (wide ? 12 : 10) + length;
   if (data_begin_ > file_bytes || length > (1 << 20)) throw fail("has a header that is cut off");
   std::string header(static_cast<std::size_t>(length), '\0');
-  read_at(fd_.get(), std::as_writable_bytes(std::span(header)), wide ? 12 : 10, path);
+  read(wide ? 12 : 10, std::as_writable_bytes(std::span(header)));
   std::smatch match;
   if (!std::regex_search(header, match, std::regex("'descr': *'([^']*)'"))) {
     throw fail("holds records or objects; only plain numbers can be read");
@@ -77,7 +96,7 @@ std::int64_t NpyFile::row_bytes() const {
 }
 
 void NpyFile::read_row(std::int64_t row, std::span<std::byte> out) const {
-  read_at(fd_.get(), out, data_begin_ + row * row_bytes(), path_);
+  read(data_begin_ + row * row_bytes(), out);
 }
 
 }  // namespace hadal::io

@@ -70,7 +70,26 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
     plan.fetched.rows[share.field][share.sample] =
         share.block->bytes().subspan(share.offset, share.bytes);
   }
+  for (std::size_t f = 0; f < index_.fields.size(); ++f) {
+    if (index_.fields[f].parts.front().stored.is_heap) follow(f, ids, plan.fetched);
+  }
   return std::move(plan.fetched);
+}
+
+// The bytes that rows refer to, in their place.
+void RowFetcher::follow(std::size_t f, std::span<const std::int64_t> ids, Fetched& fetched) {
+  const FieldIndex& field = index_.fields[f];
+  std::vector<std::shared_ptr<const RawFile>> files;
+  std::vector<HeapReference> references;
+  for (std::size_t k = 0; k < ids.size(); ++k) {
+    const ScannedDataset& part = field.parts[field.part_of(ids[k])];
+    files.push_back(raw_files_.get(raw_path(part)));
+    references.push_back(
+        {fetched.rows[f][k], files.back()->fd(), &files.back()->path(), part.stored.heap_base});
+  }
+  fetched.objects.push_back(std::make_unique<RecycledBytes>());
+  fetched.rows[f] = read_heap_objects(references, *fetched.objects.back());
+  for (const std::span<const std::byte> object : fetched.rows[f]) read_ += std::ssize(object);
 }
 
 // What sample number `k` needs of a field: its own row, or a share of a block.

@@ -13,6 +13,7 @@
 
 #include "io/block_cache.hpp"
 #include "io/data_index.hpp"
+#include "io/heap_objects.hpp"
 #include "io/open_files.hpp"
 #include "io/stored_rows.hpp"
 
@@ -24,9 +25,11 @@ class RowFetcher {
   RowFetcher(const DataIndex& index, std::int64_t memory_bytes);
 
   struct Fetched {
-    // By field, then by sample: in this machine's byte order, valid as long as this lives.
+    // By field, then by sample: in this machine's byte order, valid as long as this lives. Of
+    // references, the bytes that they lead to.
     std::vector<std::vector<std::span<const std::byte>>> rows;
     std::vector<std::shared_ptr<Block>> held;
+    std::vector<std::unique_ptr<RecycledBytes>> objects;
     // Reads that had to wait for the disk.
     std::size_t waited = 0;
   };
@@ -81,6 +84,7 @@ class RowFetcher {
 
   void add(std::size_t field, std::size_t k, std::int64_t id, std::span<std::byte> place,
            Plan& plan);
+  void follow(std::size_t field, std::span<const std::int64_t> ids, Fetched& fetched);
   std::int64_t block_rows(std::size_t field, const StoredDataset& stored) const;
   std::size_t run(std::vector<Load>& loads);
   std::size_t run_now(std::span<Load> loads);

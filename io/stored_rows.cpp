@@ -76,6 +76,11 @@ bool StoredRows::reads_in_place(const Piece& piece) const {
 }
 
 void StoredRows::add_reads(std::span<std::byte> raw, std::vector<RawRead>& reads) {
+  if (stored_.extents.storage == Extents::Storage::memory) {
+    const auto at = static_cast<std::ptrdiff_t>(first_ * row_bytes());
+    std::copy_n(stored_.extents.values->begin() + at, target_.size(), target_.begin());
+    return;
+  }
   if (stored_.extents.storage == Extents::Storage::contiguous) {
     reads.push_back({fd_, stored_.extents.offset + first_ * row_bytes(), target_, &file_});
     return;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <libdeflate.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
@@ -83,9 +84,21 @@ bool widen(std::span<const std::byte> extra, Sizes& sizes) {
   return false;
 }
 
+std::vector<std::byte> inflated(std::span<const std::byte> packed, const ZipEntry& entry,
+                                const std::string& archive) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(entry.size));
+  const std::unique_ptr<libdeflate_decompressor, decltype(&libdeflate_free_decompressor)> decoder(
+      libdeflate_alloc_decompressor(), libdeflate_free_decompressor);
+  const auto result = libdeflate_deflate_decompress(decoder.get(), packed.data(), packed.size(),
+                                                    bytes.data(), bytes.size(), nullptr);
+  if (result == LIBDEFLATE_SUCCESS) return bytes;
+  throw damaged(archive, fmt::format("the entry {} cannot be inflated", entry.name));
+}
+
 }  // namespace
 
-ZipArchive::ZipArchive(const std::filesystem::path& path) : name_(path.string()) {
+ZipArchive::ZipArchive(const std::filesystem::path& path, ZipMethods methods)
+    : name_(path.string()), methods_(methods) {
   const auto fd = std::make_shared<UniqueFd>(open_for_reading(path));
   struct stat status {};
   if (::fstat(fd->get(), &status) != 0) {
@@ -165,13 +178,19 @@ ZipEntry ZipArchive::parse_entry(std::span<const std::byte> directory, std::size
   if (!widen(directory.subspan(at + kCentralBytes + name_bytes, extra_bytes), sizes)) {
     throw damaged(name_, fmt::format("the entry {} has no usable size", entry.name));
   }
-  if (method != 0 || (flags & 1u) != 0 || sizes.size != sizes.stored) {
+  entry.deflated = method == 8 && methods_ == ZipMethods::deflate_too;
+  if ((flags & 1u) != 0 || (!entry.deflated && (method != 0 || sizes.size != sizes.stored))) {
     throw damaged(name_, fmt::format("the entry {} is compressed or encrypted; torch.export.save "
                                      "stores entries as they are",
                                      entry.name));
   }
+  // Deflate makes nothing 1032 times smaller: a larger size is no size.
+  if (entry.deflated && sizes.size / 1040 > sizes.stored) {
+    throw damaged(name_, fmt::format("the entry {} has no usable size", entry.name));
+  }
   constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max() / 2);
   entry.size = static_cast<std::int64_t>(std::min(sizes.size, kMost));
+  entry.stored_bytes = static_cast<std::int64_t>(std::min(sizes.stored, kMost));
   entry.header = static_cast<std::int64_t>(std::min(sizes.offset, kMost));
   at += whole;
   return entry;
@@ -190,7 +209,7 @@ void ZipArchive::locate(ZipEntry& entry, std::int64_t limit) const {
   }
   entry.begin = entry.header + static_cast<std::int64_t>(kLocalBytes) +
                 number<std::uint16_t>(header, 26) + number<std::uint16_t>(header, 28);
-  if (entry.begin > limit || entry.size > limit - entry.begin) throw outside();
+  if (entry.begin > limit || entry.stored_bytes > limit - entry.begin) throw outside();
 }
 
 void ZipArchive::parse(std::int64_t size) {
@@ -209,7 +228,7 @@ void ZipArchive::parse(std::int64_t size) {
   std::sort(found.begin(), found.end(),
             [](const ZipEntry& a, const ZipEntry& b) { return a.header < b.header; });
   for (std::size_t i = 1; i < found.size(); ++i) {
-    if (found[i].header < found[i - 1].begin + found[i - 1].size) {
+    if (found[i].header < found[i - 1].begin + found[i - 1].stored_bytes) {
       throw damaged(name_,
                     fmt::format("the entries {} and {} overlap", found[i - 1].name, found[i].name));
     }
@@ -231,8 +250,9 @@ const ZipEntry* ZipArchive::find(const std::string& name) const {
 }
 
 std::vector<std::byte> ZipArchive::read(const ZipEntry& entry) const {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(entry.size));
+  std::vector<std::byte> bytes(static_cast<std::size_t>(entry.stored_bytes));
   read_(entry.begin, bytes);
+  if (entry.deflated) bytes = inflated(bytes, entry, name_);
   if (checksum(bytes) != entry.crc) {
     throw damaged(name_, fmt::format("the entry {} does not match its checksum", entry.name));
   }

@@ -1,6 +1,7 @@
 #pragma once
 // The subset of zip that PyTorch writes (`torch.export.save`, `torch.save`): entries stored without
-// compression, under one leading folder, zip64 where large (PKWARE APPNOTE 6.3.10). The reader is
+// compression, under one leading folder, zip64 where large (PKWARE APPNOTE 6.3.10); and deflated
+// entries, as numpy writes them, for whoever asks. The reader is
 // strict: sizes that do not fit the file, overlapping or doubled entries, wrong checksums are
 // errors, and nothing is allocated that the file's size does not warrant.
 
@@ -21,17 +22,21 @@ struct ZipEntry {
   std::string name;        // without the leading folder
   std::int64_t begin = 0;  // of its bytes in the file
   std::int64_t size = 0;
+  std::int64_t stored_bytes = 0;  // as many, or what deflate made of them
+  bool deflated = false;
   std::uint32_t crc = 0;
   std::int64_t header = 0;   // of its local header
   std::int64_t central = 0;  // of its central header
   bool has_descriptor = false;
 };
 
+enum class ZipMethods { stored, deflate_too };
+
 // Movable; the file stays open for as long as it lives.
 class ZipArchive {
  public:
   // Throws a checkpoint error that names the file and what is wrong.
-  explicit ZipArchive(const std::filesystem::path& path);
+  explicit ZipArchive(const std::filesystem::path& path, ZipMethods methods = ZipMethods::stored);
   // From memory; `name` stands for the path in messages. The bytes must outlive the archive.
   ZipArchive(std::span<const std::byte> bytes, const std::string& name);
 
@@ -53,6 +58,7 @@ class ZipArchive {
   void locate(ZipEntry& entry, std::int64_t limit) const;
 
   std::string name_;
+  ZipMethods methods_ = ZipMethods::stored;
   Read read_;
   std::map<std::string, ZipEntry> entries_;
 };

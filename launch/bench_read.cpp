@@ -123,7 +123,8 @@ class ReadBench {
   std::vector<io::Batch> load(io::BatchReader& reader, std::int64_t step) const {
     std::vector<io::Batch> batches;
     for (std::int64_t m = share_.begin; m < share_.end; ++m) {
-      batches.push_back(reader.read(order_.micro_batch(0, step, m)));
+      batches.push_back(
+          reader.read(order_.micro_batch(0, step, m), io::Draws{config_.run.seed, 0}));
     }
     return batches;
   }

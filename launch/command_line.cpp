@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <functional>
 #include <memory>
 
@@ -11,6 +10,8 @@
 #include "io/error.hpp"
 #include "io/log.hpp"
 #include "kernels/flush_to_zero.hpp"
+#include "launch/number_list.hpp"
+#include "launch/pack_options.hpp"
 #include "launch/ranks.hpp"
 #include "launch/verbs.hpp"
 
@@ -54,32 +55,11 @@ struct Commands {
   std::filesystem::path inspected;
   bool inspect_json = false;
   bool single = false;
-  std::string input_dtype = "float32";
-  std::string target_dtype = "int64";
-  std::string shape;
   std::string ranks = "1,2,4,8";
   std::string sizes = "1048576,26214400,104857600";
   std::function<int()> run;  // for verbs on one process
   std::function<int(engine::Communicator&)> run_on_ranks;
 };
-
-std::vector<std::int64_t> numbers(const std::string& text, const std::string& option) {
-  std::vector<std::int64_t> list;
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const std::string_view item = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
-    std::int64_t value = 0;
-    const auto parsed = std::from_chars(item.data(), item.data() + item.size(), value);
-    if (parsed.ec != std::errc{} || parsed.ptr != item.data() + item.size() || value < 1) {
-      throw io::Error(
-          io::ErrorKind::usage,
-          fmt::format("{} {}: write whole numbers from 1 with commas, 1,8,8", option, text));
-    }
-    list.push_back(value);
-  }
-  return list;
-}
 
 void add_config(CLI::App* verb, ConfigArguments& config, bool required = true) {
   auto* option = verb->add_option("CONFIG", config.config, "The run's TOML file");
@@ -141,35 +121,13 @@ void add_predict(CLI::App& app, Commands& commands) {
 
 void add_pack(CLI::App& app, Commands& commands) {
   CLI::App* verb = app.add_subcommand(
-      "pack", "Make HDF5 shards out of a table (CSV, CSV.gz) or two .npy arrays (inputs, targets)");
-  io::PackOptions& options = commands.pack;
-  verb->add_option("SOURCE", options.sources, "One table, or two .npy files")->required();
-  verb->add_option("--output", options.output, "Folder for the shards")->required();
-  verb->add_option("--input", options.input_columns, "Input columns: names, numbers, ranges: 0-63");
-  verb->add_option("--target", options.target_columns, "Target columns");
-  verb->add_option("--shape", commands.shape, "Shape of an input, 1,8,8");
-  verb->add_option("--input-dtype", commands.input_dtype, "Type of the inputs")
-      ->check(CLI::IsMember({"float32", "uint8"}))
-      ->capture_default_str();
-  verb->add_option("--target-dtype", commands.target_dtype, "Type of the targets")
-      ->check(CLI::IsMember({"int64", "float32"}))
-      ->capture_default_str();
-  verb->add_option("--shards", options.shards, "Training shards")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  verb->add_option("--valid", options.valid_fraction, "Share of the rows for validation")
-      ->check(CLI::Range(0.0, 0.9))
-      ->capture_default_str();
-  verb->add_option("--seed", options.seed, "Seed of the split")->capture_default_str();
-  verb->add_option("--delimiter", options.delimiter, "Between fields of a table")
-      ->capture_default_str();
+      "pack",
+      "Make HDF5 shards out of a table (CSV, CSV.gz), numpy's arrays, a folder of images or sounds "
+      "with a subfolder a class, text, or other HDF5 files");
+  add_pack_options(*verb, commands.pack);
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
   verb->callback([&] {
-    commands.run = [&] {
-      commands.pack.input_dtype = *io::dtype_named(commands.input_dtype);
-      commands.pack.target_dtype = *io::dtype_named(commands.target_dtype);
-      commands.pack.input_shape = numbers(commands.shape, "--shape");
-      return launch::pack(commands.pack);
-    };
+    commands.run_on_ranks = [&](engine::Communicator& comm) { return pack(commands.pack, comm); };
   });
 }
 
@@ -185,9 +143,11 @@ void add_others(CLI::App& app, Commands& commands) {
                             "Find every fault of a config, and of its data, before a job does");
   add_config(verb, commands.check.config, /*required=*/false);
   verb->add_flag("--data", commands.check.data, "Scan the data files too");
+  verb->add_flag("--deep", commands.check.deep, "And read and look at every sample");
   verb->add_flag("--schema", commands.check.schema, "Print the config's JSON Schema");
   verb->callback([&] {
     commands.run = [&] {
+      commands.check.data = commands.check.data || commands.check.deep;
       if (!commands.check.schema && commands.check.config.config.empty()) {
         throw io::Error(io::ErrorKind::usage, "check needs a CONFIG, or --schema");
       }
@@ -218,7 +178,7 @@ void add_others(CLI::App& app, Commands& commands) {
   verb->callback([&] {
     commands.run = [&] {
       commands.plan.ranks.clear();
-      for (const std::int64_t n : numbers(commands.ranks, "--ranks")) {
+      for (const std::int64_t n : number_list(commands.ranks, "--ranks")) {
         commands.plan.ranks.push_back(static_cast<int>(n));
       }
       return plan(commands.plan);
@@ -327,7 +287,7 @@ void add_bench(CLI::App& app, Commands& commands) {
   verb->add_flag("--json", arguments.json, "One JSON document");
   verb->callback([&] {
     commands.run_on_ranks = [&](engine::Communicator& comm) {
-      commands.bench_reduce.sizes = numbers(commands.sizes, "--sizes");
+      commands.bench_reduce.sizes = number_list(commands.sizes, "--sizes");
       return bench_reduce(commands.bench_reduce, comm);
     };
   });

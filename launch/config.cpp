@@ -127,7 +127,19 @@ struct Resolver {
 };
 
 // JSON and TOML write scalars and lists of them alike.
-std::string toml_text(const json& value) { return value.dump(); }
+std::string toml_text(const json& value) {
+  if (value.is_object()) {
+    std::vector<std::string> members;
+    for (const auto& [name, member] : value.items()) {
+      members.push_back(fmt::format("{} = {}", name, toml_text(member)));
+    }
+    return fmt::format("{{ {} }}", fmt::join(members, ", "));
+  }
+  if (!value.is_array()) return value.dump();
+  std::vector<std::string> items;
+  for (const json& item : value) items.push_back(toml_text(item));
+  return fmt::format("[{}]", fmt::join(items, ", "));
+}
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "launch/schema.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -25,9 +26,12 @@ json to_json(const toml::node& node) {
     for (const toml::node& item : *list) items.push_back(to_json(item));
     return items;
   }
-  // Tables inside lists, dates and times have no place in the config; their text lets the type
-  // fail.
-  return json::object();
+  json members = json::object();
+  if (const auto* table = node.as_table()) {
+    for (const auto& [key, member] : *table) members[std::string(key.str())] = to_json(member);
+  }
+  // Dates and times have no place in the config; an empty table lets the type fail.
+  return members;
 }
 
 void flatten(const toml::table& table, const std::string& prefix, const std::filesystem::path& path,
@@ -38,8 +42,9 @@ void flatten(const toml::table& table, const std::string& prefix, const std::fil
       flatten(*inner, name + ".", path, entries);
       continue;
     }
-    // A list of tables: each under its number, "optimizer.group.0.match".
-    if (const auto* list = node.as_array(); list != nullptr && list->is_array_of_tables()) {
+    // A list of tables that is no key's value: each under its number, "optimizer.group.0.match".
+    if (const auto* list = node.as_array();
+        list != nullptr && list->is_array_of_tables() && find_key(name) == nullptr) {
       for (std::size_t i = 0; i < list->size(); ++i) {
         flatten(*list->get_as<toml::table>(i), fmt::format("{}.{}.", name, i), path, entries);
       }

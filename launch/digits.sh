@@ -18,6 +18,6 @@ pathlib.Path(sys.argv[2], "digits.csv.gz").write_bytes(content)
 PY
   fi
   # 1,797 rows of 64 pixels from 0 to 16 and the digit.
-  "$hadal" pack "$ROOT/.deps/digits.csv.gz" --output "$target" \
+  "$hadal" pack --single "$ROOT/.deps/digits.csv.gz" --output "$target" \
     --input 0-63 --target 64 --shape 1,8,8 --shards 3 --valid 0.2
 }

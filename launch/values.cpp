@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "io/nearest.hpp"
+
 namespace hadal::launch {
 namespace {
 
@@ -46,6 +48,52 @@ bool all_of_list(const json& value, Test test) {
 bool is_text(const json& value) { return value.is_string(); }
 bool is_finite_number(const json& value) {
   return value.is_number() && std::isfinite(value.get<double>());
+}
+
+// "a, b and c"
+std::string in_words(std::vector<std::string> words) {
+  if (words.size() < 2) return fmt::format("{}", fmt::join(words, ""));
+  const std::string last = words.back();
+  words.pop_back();
+  return fmt::format("{} and {}", fmt::join(words, ", "), last);
+}
+
+std::optional<std::string> fault_of_table(const std::vector<TableForm>& forms, const json& table) {
+  std::vector<std::string> kinds;
+  for (const TableForm& form : forms) kinds.push_back(form.kind);
+  const bool has_kind = table.is_object() && table.contains("kind") && table["kind"].is_string();
+  const auto form = std::find_if(forms.begin(), forms.end(), [&](const TableForm& f) {
+    return has_kind && f.kind == table["kind"].get<std::string>();
+  });
+  if (form == forms.end()) {
+    return fmt::format("must have tables {{ kind = … }}, the kind one of \"{}\"",
+                       fmt::join(kinds, "\", \""));
+  }
+  std::vector<std::string> names;
+  for (const MemberType& member : form->members) names.push_back(member.name);
+  for (const auto& [name, member] : table.items()) {
+    if (name == "kind") continue;
+    const auto type = std::find(names.begin(), names.end(), name);
+    if (type == names.end()) {
+      const std::string near = io::nearest(name, names);
+      return fmt::format("has {} in {}, which knows {}{}", name, form->kind,
+                         names.empty() ? "nothing more" : in_words(names),
+                         near.empty() ? "" : fmt::format("; did you mean {}?", near));
+    }
+    const auto& found = form->members[static_cast<std::size_t>(type - names.begin())];
+    if (const auto fault = fault_of(found.type, member)) {
+      return fmt::format("has {} = {} in {}, which {}", name, member.dump(), form->kind, *fault);
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> fault_of_tables(const std::vector<TableForm>& forms, const json& value) {
+  if (!value.is_array()) return "must be a list of tables, [{ kind = \"…\" }]";
+  for (const json& table : value) {
+    if (const auto fault = fault_of_table(forms, table)) return fault;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -120,6 +168,12 @@ std::optional<std::string> fault_of(const ValueType& type, const json& value) {
     case ValueKind::numbers:
       return need(is_finite_number(value) || all_of_list(value, is_finite_number),
                   "must be a number or a list of numbers");
+    case ValueKind::numbers_or_auto:
+      return need(
+          value == "auto" || is_finite_number(value) || all_of_list(value, is_finite_number),
+          "must be \"auto\", a number or a list of numbers");
+    case ValueKind::tables:
+      return fault_of_tables(type.forms, value);
     case ValueKind::pairs:
       return need(
           all_of_list(value,
@@ -180,6 +234,29 @@ nlohmann::ordered_json json_schema_of(const ValueType& type) {
     case ValueKind::numbers:
       schema = {{"type", {"number", "array"}}, {"items", {{"type", "number"}}}};
       break;
+    case ValueKind::numbers_or_auto:
+      schema = {{"type", {"number", "array", "string"}},
+                {"items", {{"type", "number"}}},
+                {"pattern", "^auto$"}};
+      break;
+    case ValueKind::tables: {
+      auto forms = nlohmann::ordered_json::array();
+      for (const TableForm& form : type.forms) {
+        auto& made = forms.emplace_back();
+        made = {{"type", "object"},
+                {"description", form.help},
+                {"additionalProperties", false},
+                {"required", {"kind"}},
+                {"properties", {{"kind", {{"const", form.kind}}}}}};
+        for (const MemberType& member : form.members) {
+          auto& own = made["properties"][member.name];
+          own = json_schema_of(member.type);
+          own["description"] = member.help;
+        }
+      }
+      schema = {{"type", "array"}, {"items", {{"anyOf", forms}}}};
+      break;
+    }
     case ValueKind::pairs:
       schema = {
           {"type", "array"},

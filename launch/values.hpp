@@ -21,7 +21,9 @@ enum class ValueKind {
   texts,    // list of strings
   paths,    // list of paths; one string is a list of one
   numbers,  // list of numbers; one number is a list of one
-  pairs,    // list of pairs of strings
+  numbers_or_auto,
+  pairs,   // list of pairs of strings
+  tables,  // list of tables, each of one of `forms`
   choice,
   size,      // bytes: "64MiB" or a whole number
   span,      // "10ep", "500st" or a whole number of steps
@@ -31,12 +33,29 @@ enum class ValueKind {
   any        // checked by whoever uses it
 };
 
+// One key of a table in a list of tables.
+struct MemberType;
+
+// What a table in a list may be, by its member `kind`.
+struct TableForm {
+  std::string kind;
+  std::string help;
+  std::vector<MemberType> members;
+};
+
 struct ValueType {
   ValueKind kind = ValueKind::text;
   std::vector<std::string> choices;
   double least = -std::numeric_limits<double>::infinity();
   double most = std::numeric_limits<double>::infinity();
   bool above_least = false;  // `least` itself is out
+  std::vector<TableForm> forms;
+};
+
+struct MemberType {
+  std::string name;
+  ValueType type;
+  std::string help;
 };
 
 // Why `value` does not fit the type, as "must be …", or nothing.

@@ -55,6 +55,7 @@ struct PlanArguments {
 struct CheckArguments {
   ConfigArguments config;
   bool data = false;
+  bool deep = false;
   bool schema = false;
 };
 
@@ -106,7 +107,8 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);
 int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm);
 int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 
-int pack(const io::PackOptions& options);
+// Collective.
+int pack(const io::PackOptions& options, engine::Communicator& comm);
 int inspect(const std::filesystem::path& path, bool json);
 int check(const CheckArguments& arguments);
 int plan(const PlanArguments& arguments);

@@ -1,3 +1,4 @@
+#include "io/error.hpp"
 #include "launch/sections/table.hpp"
 
 namespace hadal::launch {
@@ -17,6 +18,18 @@ io::FieldOptions& field(RunConfig& config, io::FieldRole role, const std::string
   made.role = role;
   config.data.fields.push_back(made);
   return config.data.fields.back();
+}
+
+std::vector<std::int64_t> as_channels(const json& value) {
+  std::vector<std::int64_t> channels;
+  for (const double number : as_numbers(value)) {
+    const auto channel = static_cast<std::int64_t>(number);
+    if (number < 0 || static_cast<double>(channel) != number) {
+      throw io::Error(io::ErrorKind::config, "must be channels: whole numbers from 0");
+    }
+    channels.push_back(channel);
+  }
+  return channels;
 }
 
 }  // namespace
@@ -113,26 +126,57 @@ void add_fields(Table& table, const std::string& prefix, io::FieldRole role, con
                 apply(field(c, role, name), v);
               });
   };
-  each("path", plain(Kind::text), nullptr, Bound::identity, "Dataset inside the files.",
+  each("path", plain(Kind::text), nullptr, Bound::identity,
+       "Dataset inside the files; dataset:column, object@attribute, * for any name.",
        [](io::FieldOptions& f, const json& v) { f.path = v; });
   table.rows.back().required = true;
   each("file", plain(Kind::paths), nullptr, Bound::free, "Its own files, where they are others.",
        [](io::FieldOptions& f, const json& v) { f.files = as_list(v); });
+  each("one_sample", plain(Kind::boolean), nullptr, Bound::identity,
+       "All of a dataset is one sample, not a row of it.",
+       [](io::FieldOptions& f, const json& v) { f.one_sample = v; });
   each(
       "dtype", choice({"float32", "int64"}), dtype, Bound::identity,
       "Type in the batch; conversions lose nothing but the rounding of float64.",
       [](io::FieldOptions& f, const json& v) { f.dtype = *io::dtype_named(v.get<std::string>()); });
+  each("decode", plain(Kind::numbers), nullptr, Bound::identity,
+       "Rows are JPEG or PNG images: [height, width] that the middle of each is brought to.",
+       [](io::FieldOptions& f, const json& v) {
+         f.decode = as_size(v);
+         if (f.decode.size() == 2) return;
+         throw io::Error(io::ErrorKind::config, "must be [height, width]");
+       });
+  each("channels", integer(1, 3), nullptr, Bound::identity,
+       "Of decoded images: 1 grey, 3 colours (the default).",
+       [](io::FieldOptions& f, const json& v) {
+         f.channels = v;
+         if (f.channels == 2) throw io::Error(io::ErrorKind::config, "must be 1 or 3");
+       });
   each("layout", plain(Kind::text), nullptr, Bound::identity,
        "How a stored batch's axes are ordered, \"NHWC\"; channels are put first.",
        [](io::FieldOptions& f, const json& v) { f.layout = v; });
+  each("log1p", plain(Kind::numbers), nullptr, Bound::identity,
+       "Channels, by their numbers from 0, that become log(1 + x) before everything else.",
+       [](io::FieldOptions& f, const json& v) { f.log1p = as_channels(v); });
   each("scale", plain(Kind::number), nullptr, Bound::identity, "Multiplies the values first.",
        [](io::FieldOptions& f, const json& v) { f.scale = v.get<double>(); });
-  each("mean", plain(Kind::numbers), nullptr, Bound::identity,
-       "Subtracted after the scale: one number or one a channel.",
-       [](io::FieldOptions& f, const json& v) { f.mean = as_numbers(v); });
-  each("std", plain(Kind::numbers), nullptr, Bound::identity,
-       "Divides last: one number or one a channel.",
-       [](io::FieldOptions& f, const json& v) { f.std = as_numbers(v); });
+  // Only inputs are measured.
+  const Kind numbers = role == io::FieldRole::input ? Kind::numbers_or_auto : Kind::numbers;
+  each("mean", plain(numbers), nullptr, Bound::identity,
+       "Subtracted after the scale: one number or one a channel; auto: of the training data.",
+       [](io::FieldOptions& f, const json& v) {
+         f.measures_mean = v == "auto";
+         if (!f.measures_mean) f.mean = as_numbers(v);
+       });
+  each("std", plain(numbers), nullptr, Bound::identity,
+       "Divides last: one number or one a channel; auto: of the training data.",
+       [](io::FieldOptions& f, const json& v) {
+         f.measures_std = v == "auto";
+         if (!f.measures_std) f.std = as_numbers(v);
+       });
+  each("augment", transforms_type(), nullptr, Bound::identity,
+       "Random transforms of training samples, in this order; equal lists move fields alike.",
+       [](io::FieldOptions& f, const json& v) { f.augment = as_transforms(v); });
   if (role == io::FieldRole::target) {
     each("one_hot", plain(Kind::boolean), false, Bound::identity,
          "Stored one-hot; becomes the class index.",

@@ -46,6 +46,11 @@ void add_run(Table& table);
 void add_data(Table& table);
 void add_fields(Table& table, const std::string& prefix, io::FieldRole role, const char* dtype);
 void add_sample_fields(Table& table);
+// The random transforms of inputs and targets: what the config may say, and what it becomes.
+ValueType transforms_type();
+// Extents from 1. Throws a config error.
+io::Shape as_size(const nlohmann::json& value);
+std::vector<io::Transform> as_transforms(const nlohmann::json& value);
 void add_model(Table& table);
 void add_objective(Table& table);
 void add_train(Table& table);
@@ -56,18 +61,18 @@ void add_checkpoint(Table& table);
 constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
 inline ValueType integer(double least, double most = kUnbounded) {
-  return {.kind = ValueKind::integer, .choices = {}, .least = least, .most = most};
+  return {.kind = ValueKind::integer, .choices = {}, .least = least, .most = most, .forms = {}};
 }
 inline ValueType number(double least, double most = kUnbounded) {
-  return {.kind = ValueKind::number, .choices = {}, .least = least, .most = most};
+  return {.kind = ValueKind::number, .choices = {}, .least = least, .most = most, .forms = {}};
 }
 inline ValueType positive() {
-  return {.kind = ValueKind::number, .choices = {}, .least = 0, .above_least = true};
+  return {.kind = ValueKind::number, .choices = {}, .least = 0, .above_least = true, .forms = {}};
 }
 inline ValueType choice(std::vector<std::string> choices) {
-  return {.kind = ValueKind::choice, .choices = std::move(choices)};
+  return {.kind = ValueKind::choice, .choices = std::move(choices), .forms = {}};
 }
-inline ValueType plain(ValueKind kind) { return {.kind = kind, .choices = {}}; }
+inline ValueType plain(ValueKind kind) { return {.kind = kind, .choices = {}, .forms = {}}; }
 
 template <class Enum>
 Enum pick(const nlohmann::json& value, const std::map<std::string, Enum>& table) {

@@ -56,8 +56,8 @@ TEST_CASE("a table becomes shards with every row once") {
   REQUIRE(result.files.size() == 4);
   std::set<float> seen;
   for (const auto& file : result.files) {
-    REQUIRE(io::Hdf5File(file).describe("/x").sample_shape() == io::Shape{1, 2});
-    const auto x = values_of(file, "/x");
+    REQUIRE(io::Hdf5File(file.path).describe("/x").sample_shape() == io::Shape{1, 2});
+    const auto x = values_of(file.path, "/x");
     for (std::size_t i = 0; i < x.size(); i += 2) {
       REQUIRE(x[i + 1] == x[i] + 0.5f);
       REQUIRE(seen.insert(x[i]).second);
@@ -106,7 +106,7 @@ TEST_CASE("pairs of .npy arrays are packed, odd ones refused") {
                           .output = folder / "out",
                           .valid_fraction = 0};
   const auto result = io::pack(options);
-  REQUIRE(values_of(result.files.at(0), "/x") == x);
+  REQUIRE(values_of(result.files.at(0).path, "/x") == x);
   write_npy(folder / "y.npy", "<i8", "(2,)", std::string(16, '\0'));
   REQUIRE(tests::contains(pack_error(io::ErrorKind::data, options), "has 3 rows"));
   write_npy(folder / "y.npy", "<i8", "(3,)", std::string(16, '\0'));

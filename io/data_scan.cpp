@@ -1,0 +1,274 @@
+#include "io/data_scan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "io/atomic_file.hpp"
+#include "io/error.hpp"
+#include "io/hashing_file.hpp"
+#include "io/heap_objects.hpp"
+#include "io/open_files.hpp"
+#include "io/stored_rows.hpp"
+
+namespace hadal::io {
+namespace {
+
+constexpr std::int64_t kProbeBytes = 64 << 10;
+
+std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
+  const UniqueFd fd = open_for_reading(file);
+  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
+  read_at(fd.get(), probe, 0, file);
+  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
+  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
+  return hash_bytes(probe, head);
+}
+
+// The same for what a reference leads to; the library is no way out there.
+void verify_bytes(const Hdf5File& opened, const RawFile& raw, const StoredDataset& stored,
+                  std::int64_t row, std::span<const std::byte> reference) {
+  RecycledBytes memory;
+  const HeapReference wanted{reference, raw.fd(), &raw.path(), stored.heap_base};
+  const std::span<const std::byte> found = read_heap_objects({&wanted, 1}, memory).front();
+  if (std::ranges::equal(found, opened.read_bytes(stored, row))) return;
+  throw Error(ErrorKind::data, fmt::format("{}:{} row {} read past the HDF5 library has other "
+                                           "bytes; repack the file",
+                                           raw.path(), stored.path, row));
+}
+
+// Whether reading past the library gives what the library gives, for a few rows: it is the only
+// reader of HDF5's own structures, but not of what they point to.
+void verify_extents(const Hdf5File& opened, const std::string& file, StoredDataset& stored) {
+  Extents& extents = stored.extents;
+  if (!extents.past_library() || !opened.can_decode(stored)) return;
+  const RawFile raw(extents.file.empty() ? file : extents.file);
+  const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+  std::vector<std::byte> ours(bytes), theirs(bytes);
+  for (const std::int64_t row : {std::int64_t{0}, stored.rows() / 3 * 2}) {
+    if (row >= stored.rows()) return;
+    StoredRows rows(stored, raw.path(), raw.fd(), row, 1, ours);
+    std::vector<std::byte> memory(static_cast<std::size_t>(rows.raw_bytes()));
+    std::vector<RawRead> reads;
+    rows.add_reads(memory, reads);
+    read_all(std::move(reads));
+    rows.finish();
+    if (stored.is_heap) {
+      verify_bytes(opened, raw, stored, row, ours);
+      continue;
+    }
+    opened.read_rows(stored, row, 1, theirs);
+    if (ours == theirs) continue;
+    extents.storage = Extents::Storage::library;
+    extents.reason = fmt::format("row {} read past the library has other bytes", row);
+    return;
+  }
+}
+
+// The rows of sources in place of the virtual dataset that shows them. Sources of another type are
+// left to the library, which converts them to the virtual one's.
+std::vector<ScannedDataset> made_of(ScannedDataset scan) {
+  if (scan.stored.sources.empty()) return {std::move(scan)};
+  std::vector<ScannedDataset> parts;
+  for (const VirtualSource& source : scan.stored.sources) {
+    std::vector<ScannedDataset> found = scan_file(source.file, {source.dataset}).front();
+    ScannedDataset& part = found.front();
+    part.listed = scan.listed;
+    if (!part.fault.empty()) return {std::move(part)};
+    if (source.is_one_row && part.stored.extents.past_library()) {
+      make_one_row(part.stored, part.file);
+    }
+    const bool same = found.size() == 1 && part.stored.dtype == scan.stored.dtype &&
+                      part.stored.extents.past_library() &&
+                      part.stored.sample_shape() == scan.stored.sample_shape();
+    if (!same) {
+      scan.stored.extents.reason = "its sources are of another type or virtual themselves";
+      return {std::move(scan)};
+    }
+    part.first_row = source.first_row;
+    part.rows = source.rows;
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+// "/run*@energy" as "/run*" and "energy"; of the file itself "/@energy".
+std::pair<std::string, std::string> split_attribute(const std::string& path) {
+  const std::size_t at = path.rfind('@');
+  if (at == std::string::npos) return {path, ""};
+  const std::string object = path.substr(0, at);
+  return {object.size() > 1 && object.ends_with('/') ? object.substr(0, at - 1) : object,
+          path.substr(at + 1)};
+}
+
+// The objects that a path names.
+std::vector<std::string> objects_of(const Hdf5File& opened, const std::string& file,
+                                    const std::string& path) {
+  if (path.find('*') == std::string::npos) return {path};
+  std::vector<std::string> names = opened.matching(path);
+  if (names.empty()) {
+    throw Error(ErrorKind::data, fmt::format("{} has nothing that matches {}", file, path));
+  }
+  return names;
+}
+
+std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedDataset& like,
+                                       const DatasetQuery& query) {
+  std::vector<ScannedDataset> found;
+  const auto [path, attribute] = split_attribute(query.path);
+  const std::vector<std::string> objects = objects_of(opened, like.file, path);
+  if (!attribute.empty()) {
+    ScannedDataset& scan = found.emplace_back(like);
+    scan.stored = opened.describe_attribute(objects, attribute);
+    scan.stored.path = query.path;
+    scan.rows = scan.stored.rows();
+    return found;
+  }
+  for (const std::string& object : objects) {
+    ScannedDataset scan = like;
+    scan.stored = opened.describe(
+        object, query.one_sample ? Hdf5File::Rows::are_one_sample : Hdf5File::Rows::are_samples);
+    scan.rows = scan.stored.rows();
+    // Of many that are alike, the first and the last.
+    const bool looks = objects.size() < 3 || object == objects.front() || object == objects.back();
+    if (looks && scan.stored.extents.storage != Extents::Storage::memory) {
+      StoredDataset rows = query.one_sample ? opened.describe(object) : scan.stored;
+      verify_extents(opened, scan.file, rows);
+      scan.stored.extents.reason = rows.extents.reason;
+      scan.stored.extents.storage = rows.extents.storage;
+      if (query.one_sample && !rows.extents.past_library()) {
+        make_one_row(rows, fmt::format("{}:{}", scan.file, object));  // says why not
+      }
+    }
+    for (ScannedDataset& part : made_of(std::move(scan))) found.push_back(std::move(part));
+  }
+  return found;
+}
+
+}  // namespace
+
+std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
+                                                   const std::vector<DatasetQuery>& queries) {
+  ScannedDataset like;
+  like.listed = like.file = file.string();
+  std::vector<std::vector<ScannedDataset>> found(queries.size());
+  const auto fail = [&](std::size_t q, const std::string& fault) {
+    like.fault = fault;
+    like.stored.path = queries[q].path;
+    found[q] = {like};
+    like.fault.clear();
+  };
+  try {
+    const Hdf5File opened(file);
+    like.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
+    like.content_hash = content_hash(file, like.file_bytes);
+    for (std::size_t q = 0; q < queries.size(); ++q) {
+      try {
+        found[q] = scan_query(opened, like, queries[q]);
+      } catch (const Error& error) {
+        fail(q, error.what());
+      }
+    }
+  } catch (const std::exception& error) {
+    // The index says a fault once, however many fields it hits.
+    for (std::size_t q = 0; q < queries.size(); ++q) fail(q, error.what());
+  }
+  return found;
+}
+
+static void to_json(nlohmann::json& json, const ChunkFilter& filter) {
+  json = {filter.id, filter.values};
+}
+
+static void from_json(const nlohmann::json& json, ChunkFilter& filter) {
+  json.at(0).get_to(filter.id);
+  json.at(1).get_to(filter.values);
+}
+
+static void to_json(nlohmann::json& json, const Extents& extents) {
+  json = {{"storage", static_cast<int>(extents.storage)},
+          {"reason", extents.reason},
+          {"file", extents.file},
+          {"offset", extents.offset},
+          {"chunk", extents.chunk},
+          {"filters", extents.filters}};
+  const auto binary = [](const void* data, std::size_t size) {
+    const auto* bytes = static_cast<const std::uint8_t*>(data);
+    return nlohmann::json::binary({bytes, bytes + size});
+  };
+  if (extents.chunks != nullptr) {
+    json["chunks"] = binary(extents.chunks->data(), extents.chunks->size() * sizeof(Extent));
+  }
+  if (extents.values != nullptr) {
+    json["values"] = binary(extents.values->data(), extents.values->size());
+  }
+}
+
+static void from_json(const nlohmann::json& json, Extents& extents) {
+  extents.storage = static_cast<Extents::Storage>(json.at("storage").get<int>());
+  json.at("reason").get_to(extents.reason);
+  json.at("file").get_to(extents.file);
+  json.at("offset").get_to(extents.offset);
+  json.at("chunk").get_to(extents.chunk);
+  json.at("filters").get_to(extents.filters);
+  if (json.contains("values")) {
+    const auto& values = json.at("values").get_binary();
+    const auto* begin = reinterpret_cast<const std::byte*>(values.data());
+    extents.values = std::make_shared<const std::vector<std::byte>>(begin, begin + values.size());
+  }
+  if (!json.contains("chunks")) return;
+  const auto& bytes = json.at("chunks").get_binary();
+  auto chunks = std::make_shared<std::vector<Extent>>(bytes.size() / sizeof(Extent));
+  if (!bytes.empty()) std::memcpy(chunks->data(), bytes.data(), bytes.size());
+  extents.chunks = std::move(chunks);
+}
+
+void to_json(nlohmann::json& json, const ScannedDataset& s) {
+  json = {{"listed", s.listed},
+          {"file", s.file},
+          {"path", s.stored.path},
+          {"dataset", s.stored.dataset},
+          {"column", s.stored.column},
+          {"record", {s.stored.record_bytes, s.stored.record_offset, s.stored.record_axes}},
+          {"rows", {s.first_row, s.rows}},
+          {"dtype", name_of(s.stored.dtype)},
+          {"big_endian", s.stored.big_endian},
+          {"shape", s.stored.shape},
+          {"chunk_rows", s.stored.chunk_rows},
+          {"filters", s.stored.filters},
+          {"stored_bytes", s.stored.stored_bytes},
+          {"heap", {s.stored.is_heap, s.stored.heap_base}},
+          {"extents", s.stored.extents},
+          {"file_bytes", s.file_bytes},
+          {"content_hash", s.content_hash},
+          {"fault", s.fault}};
+}
+
+void from_json(const nlohmann::json& json, ScannedDataset& s) {
+  json.at("listed").get_to(s.listed);
+  json.at("file").get_to(s.file);
+  json.at("path").get_to(s.stored.path);
+  json.at("dataset").get_to(s.stored.dataset);
+  json.at("column").get_to(s.stored.column);
+  json.at("record").at(0).get_to(s.stored.record_bytes);
+  json.at("record").at(1).get_to(s.stored.record_offset);
+  json.at("record").at(2).get_to(s.stored.record_axes);
+  json.at("rows").at(0).get_to(s.first_row);
+  json.at("rows").at(1).get_to(s.rows);
+  s.stored.dtype = dtype_named(json.at("dtype").get<std::string>()).value();
+  json.at("big_endian").get_to(s.stored.big_endian);
+  json.at("shape").get_to(s.stored.shape);
+  json.at("chunk_rows").get_to(s.stored.chunk_rows);
+  json.at("filters").get_to(s.stored.filters);
+  json.at("stored_bytes").get_to(s.stored.stored_bytes);
+  json.at("heap").at(0).get_to(s.stored.is_heap);
+  json.at("heap").at(1).get_to(s.stored.heap_base);
+  json.at("extents").get_to(s.stored.extents);
+  json.at("file_bytes").get_to(s.file_bytes);
+  json.at("content_hash").get_to(s.content_hash);
+  json.at("fault").get_to(s.fault);
+}
+
+}  // namespace hadal::io

@@ -1,0 +1,47 @@
+#pragma once
+// What files hold of the datasets that a config names, found before the first step: files are
+// scanned by the rank that they are dealt to, and what was found goes to all the others.
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "io/hdf5_file.hpp"
+
+namespace hadal::io {
+
+// Which rows of a file a field takes. `path` names a dataset ("/images/x"), a column of a compound
+// ("/table:energy"), an attribute ("/run@energy"), or by `*` for a name those of many objects, in
+// the order of their names, numbers inside them by their value.
+struct DatasetQuery {
+  DatasetQuery(std::string named) : path(std::move(named)) {}
+  DatasetQuery(const char* named) : path(named) {}
+  DatasetQuery(std::string named, bool whole) : path(std::move(named)), one_sample(whole) {}
+
+  std::string path;
+  bool one_sample = false;  // all of a dataset is one sample, not a row of it
+};
+
+// Rows that a dataset gives. `fault` is empty where it can be used.
+struct ScannedDataset {
+  std::string listed;  // the data file
+  std::string file;    // that holds it: of a virtual dataset, another one
+  StoredDataset stored;
+  std::int64_t first_row = 0;  // of the dataset
+  std::int64_t rows = 0;
+  std::int64_t file_bytes = 0;
+  std::uint64_t content_hash = 0;  // of the file's size, first and last 64 KiB: not of its place
+  std::string fault;
+};
+
+// Scans one file: for each query the datasets that it is made of, of a virtual one its sources.
+// Never throws for what the file contains.
+std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
+                                                   const std::vector<DatasetQuery>& queries);
+
+void to_json(nlohmann::json& json, const ScannedDataset& scanned);
+void from_json(const nlohmann::json& json, ScannedDataset& scanned);
+
+}  // namespace hadal::io

@@ -1,0 +1,247 @@
+"""What a network sees of people's files, through the transforms that a config asks for: an exported program that
+hands its input back shows it."""
+
+import io
+import json
+import shutil
+
+import h5py
+import numpy
+import pytest
+import torch
+from PIL import Image
+from test_exported_programs import hadal_export
+from torch import nn
+
+TRAIN = "[train]\nsteps = {steps}\nglobal_batch = 4\nmicro_batch = 4\n" '[optimizer]\nkind = "sgd"\nlr = 0.01\n'
+
+
+MIRROR = '[model]\nprogram = "mirror.pt2"\n[objective]\nloss = "mse"\n'
+
+
+class Mirror(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], -1) + 0 * self.nothing
+
+
+def seen(run, shape, fields, data="train.h5"):
+    """The inputs [samples, *shape] as a network sees them in an evaluation."""
+    hadal_export.export(Mirror(), (torch.zeros(4, *shape),), run.folder / "mirror.pt2")
+    run.config(MIRROR + TRAIN.format(steps=1), fields)
+    run.hadal("predict", "--data", data, "--output", "seen.h5")
+    with h5py.File(run.folder / "seen.h5") as file:
+        found = file["output"][:]
+    (run.folder / "seen.h5").unlink()
+    return found.reshape(-1, *shape)
+
+
+def photo(draws, height, width, mode="RGB"):
+    """With slopes and edges, as photographs have them."""
+    y, x = numpy.mgrid[0:height, 0:width]
+    waves = [127 + 120 * numpy.sin(x / draws.uniform(3, 9) + y / draws.uniform(3, 9)) for _ in mode]
+    return Image.fromarray(numpy.stack(waves, -1).astype("u1").squeeze(), mode)
+
+
+def stored(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def fitted(image, mode, height, width):
+    """The middle in this aspect, in this size, before rounding."""
+    image = image.convert(mode)
+    high = min(image.height, max(1, image.width * height // width))
+    wide = min(image.width, max(1, image.height * width // height))
+    top, left = (image.height - high) // 2, (image.width - wide) // 2
+    pixels = torch.from_numpy(numpy.atleast_3d(numpy.asarray(image)).copy()).permute(2, 0, 1)[None].float()
+    pixels = pixels[:, :, top:top + high, left:left + wide]
+    made = nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return made[0].numpy()
+
+
+def close(found, exact):
+    """Rounded, but for halves that other additions make a little more or less."""
+    return numpy.abs(found - exact).max() < 0.501
+
+
+@pytest.mark.parametrize("mode,channels", [("RGB", 3), ("L", 1)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "small PNG in shared heaps", "rows of bytes"])
+def test_images_inside_files_are_what_pillow_makes_of_them(run, kind, mode, channels):
+    draws = numpy.random.default_rng(3)
+    size = (6, 7) if "small" in kind else (40, 50)
+    images = [photo(draws, *(draws.integers(size[0], 2 * size[0], 2)), mode) for _ in range(9)]
+    # One has the wanted size already.
+    images[4] = photo(draws, *size, mode)
+    files = [stored(image, "PNG" if "PNG" in kind else "JPEG") for image in images]
+    with h5py.File(run.folder / "train.h5", "w", userblock_size=512) as file:
+        if kind == "rows of bytes":
+            longest = max(map(len, files))
+            file["x"] = numpy.stack([numpy.frombuffer(f.ljust(longest, b"\0"), "u1") for f in files])
+        else:
+            x = file.create_dataset("x", len(files), h5py.vlen_dtype("u1"), chunks=(4,) if "small" in kind else None)
+            for k, content in enumerate(files):
+                x[k] = numpy.frombuffer(content, "u1")
+        file["y"] = numpy.arange(len(files))
+    fields = f'inputs.x.path = "x"\ninputs.x.decode = {list(size)}\ninputs.x.channels = {channels}\ntargets.y.path = "y"\n'
+    found = seen(run, (channels, *size), fields)
+    for got, content in zip(found, files, strict=True):
+        assert close(got, fitted(Image.open(io.BytesIO(content)), mode, *size))
+    exact = numpy.atleast_3d(numpy.asarray(Image.open(io.BytesIO(files[4])).convert(mode))).transpose(2, 0, 1)
+    assert numpy.array_equal(found[4], exact)
+
+
+def test_a_damaged_image_is_named(run):
+    draws = numpy.random.default_rng(3)
+    files = [stored(photo(draws, 30, 30), "JPEG") for _ in range(8)]
+    files[5] = files[5][:-100]
+    files[7] = b"no image"
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        x = file.create_dataset("x", len(files), h5py.vlen_dtype("u1"))
+        for k, content in enumerate(files):
+            x[k] = numpy.frombuffer(content, "u1")
+        file["y"] = numpy.arange(len(files))
+    hadal_export.export(Mirror(), (torch.zeros(4, 3, 30, 30),), run.folder / "mirror.pt2")
+    fields = 'inputs.x.path = "x"\ninputs.x.decode = [30, 30]\ntargets.y.path = "y"\n'
+    run.config(MIRROR + TRAIN.format(steps=1), fields)
+    done = run.hadal("check", "--data", "--deep", code=65)
+    assert "train.h5:/x row 5: JPEG: " in done.stderr, done.stderr
+    assert "train.h5:/x row 7: it is neither JPEG nor PNG" in done.stderr
+    assert "row 4" not in done.stderr
+    # Without decode the bytes are no numbers.
+    run.config(MIRROR + TRAIN.format(steps=1), 'inputs.x.path = "x"\ntargets.y.path = "y"\n')
+    assert "set decode = [height, width]" in run.hadal("check", "--data", code=65).stderr
+
+
+def test_a_group_a_sample_with_its_label_in_an_attribute(run):
+    draws = numpy.random.default_rng(1)
+    samples = draws.standard_normal((12, 3, 5)).astype("f4")
+    energy = draws.standard_normal(12)
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        for k in range(12):
+            options = {"chunks": (2, 5), "compression": "gzip"} if k % 2 else {}
+            file.create_dataset(f"runs/run {k}/field", data=samples[k], **options)
+            file[f"runs/run {k}"].attrs["energy"] = energy[k]
+            file[f"runs/run {k}/kind"] = k % 3
+    fields = ('inputs.x.path = "runs/*/field"\ninputs.x.one_sample = true\n'
+              'targets.y.path = "runs/*@energy"\n')
+    assert numpy.array_equal(seen(run, (3, 5), fields), samples)
+    # The attribute, and a single value, as inputs too.
+    label = 'targets.y.path = "runs/*@energy"\n'
+    assert numpy.array_equal(seen(run, (), 'inputs.x.path = "runs/*@energy"\n' + label), energy.astype("f4"))
+    one = 'inputs.x.path = "runs/*/kind"\ninputs.x.one_sample = true\n'
+    assert numpy.array_equal(seen(run, (), one + label), numpy.arange(12) % 3)
+    # The rows of many datasets, one behind the other.
+    rows = 'inputs.x.path = "runs/run*/field"\ntargets.y.path = "runs/run*/field"\n'
+    assert numpy.array_equal(seen(run, (5,), rows), samples.reshape(36, 5))
+
+
+def test_what_is_missing_of_a_group_is_named(run):
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        for k in range(3):
+            file[f"runs/{k}/field"] = numpy.zeros((3, 5 + (k == 2)), "f4")
+            file[f"runs/{k}"].attrs["energy"] = 1.0
+        del file["runs/1"].attrs["energy"]
+    hadal_export.export(Mirror(), (torch.zeros(4, 3, 5),), run.folder / "mirror.pt2")
+    fields = ('inputs.x.path = "runs/*/field"\ninputs.x.one_sample = true\n'
+              'targets.y.path = "runs/*@energy"\n')
+    run.config(MIRROR + TRAIN.format(steps=1), fields)
+    text = run.hadal("check", "--data", code=65).stderr
+    assert "train.h5:/runs/1@energy: there is no such attribute" in text
+    assert "samples of shape [3, 6]" in text
+    run.config(MIRROR + TRAIN.format(steps=1), fields.replace("runs/*/f", "runs/*/g"))
+    assert "has nothing that matches /runs/*/gield" in run.hadal("check", "--data", code=65).stderr
+
+
+def test_logarithm_scale_and_measured_deviation(run):
+    x = numpy.random.default_rng(2).uniform(0, 50, (20, 2, 3)).astype("f4")
+    run.fields(x=x, y=numpy.zeros(20, "f4"))
+    label = 'targets.y.path = "y"\n'
+    found = seen(run, (2, 3), 'inputs.x.path = "x"\ninputs.x.log1p = [1]\ninputs.x.scale = 0.5\n' + label)
+    expected = x.copy()
+    expected[:, 1] = numpy.log1p(x[:, 1].astype("f8")).astype("f4")
+    assert numpy.array_equal(found, expected * numpy.float32(0.5))
+    # Measured in training, kept for what follows.
+    fields = 'inputs.x.path = "x"\ninputs.x.mean = "auto"\ninputs.x.std = "auto"\n' + label
+    model = '[model]\nkind = "mlp"\noptions = { classes = 1, hidden = [] }\n[objective]\nloss = "mse"\n'
+    wide = TRAIN.format(steps=2).replace("global_batch = 4", "global_batch = 8")
+    run.config(model + wide, fields)
+    assert "statistics.json is missing" in run.hadal("predict", "--data", "train.h5", "--output", "no.h5", code=66).stderr
+    for ranks in (1, 2):
+        run.hadal("train", ranks=ranks)
+        known = json.loads((run.folder / "run" / "statistics.json").read_text())["inputs"]["x"]
+        assert numpy.allclose(known["mean"], x.mean((0, 2), dtype="f8"), rtol=1e-12)
+        (run.folder / "run" / "statistics.json").rename(run.folder / f"statistics-{ranks}.json")
+        if ranks == 1:
+            shutil.rmtree(run.folder / "run")
+    first, second = ((run.folder / f"statistics-{ranks}.json").read_bytes() for ranks in (1, 2))
+    assert first == second
+    shutil.rmtree(run.folder / "run")
+    (run.folder / "run").mkdir()
+    (run.folder / "statistics-2.json").rename(run.folder / "run" / "statistics.json")
+    found = seen(run, (2, 3), fields)
+    mean, std = (numpy.array(known[name], "f4")[:, None] for name in ("mean", "std"))
+    assert numpy.array_equal(found, (x - mean) / std)
+    run.fields(x=numpy.ones((20, 2, 3), "f4"), y=numpy.zeros(20, "f4"))
+    run.config(model.replace("[]", "[3]") + wide.replace("0.01", "0.02"), fields)
+    shutil.rmtree(run.folder / "run")
+    assert "has the same value everywhere" in run.hadal("train", code=65).stderr
+
+
+AUGMENT = ('inputs.x.augment = [{ kind = "crop", size = [6, 6], padding = 2 }, { kind = "flip" }, { kind = "rotate" }, '
+           '{ kind = "noise", std = 0.1 }, { kind = "mixup", alpha = 0.4 }, { kind = "cutmix" }]\n')
+CONVNET = '[model]\nkind = "convnet"\noptions = { classes = 3 }\n[objective]\nloss = "cross_entropy"\n'
+
+
+def test_random_transforms_train_to_the_same_bits_on_any_ranks_and_after_a_stop(run):
+    draws = numpy.random.default_rng(2)
+    run.fields(x=draws.standard_normal((48, 3, 8, 8)).astype("f4"), y=numpy.arange(48) % 3)
+    fields = 'inputs.x.path = "x"\ntargets.y.path = "y"\n' + AUGMENT
+    train = TRAIN.format(steps=14).replace("global_batch = 4", "global_batch = 16")
+    run.config(CONVNET + train, fields)
+    models = []
+    for ranks, stop in ((1, None), (2, None), (3, None), (1, 5)):
+        folder = run.folder / f"run-{ranks}-{stop}"
+        if stop:
+            run.hadal("train", "--set", f"run.dir={folder}", "--set", f"checkpoint.every={stop}st")
+            # As if killed behind the first checkpoint: later ones and the model are gone.
+            for saved in sorted((folder / "checkpoints").iterdir())[1:]:
+                shutil.rmtree(saved)
+            (folder / "model" / "model.safetensors").unlink()
+        run.hadal("train", "--set", f"run.dir={folder}", ranks=ranks)
+        models.append((folder / "model" / "model.safetensors").read_bytes())
+    assert all(model == models[0] for model in models)
+    other = run.folder / "run-other"
+    run.hadal("train", "--set", f"run.dir={other}", "--set", "data.inputs.x.augment=[]")
+    assert (other / "model" / "model.safetensors").read_bytes() != models[0]
+
+
+def test_equal_samples_mixed_are_themselves(run):
+    """So the loss of probabilities is the loss of labels, up to the rounding of the shares."""
+    x = numpy.random.default_rng(2).standard_normal((1, 3, 8, 8)).astype("f4").repeat(16, 0)
+    run.fields(x=x, y=numpy.full(16, 2))
+    fields = 'inputs.x.path = "x"\ntargets.y.path = "y"\n'
+    mixed = fields + 'inputs.x.augment = [{ kind = "mixup" }, { kind = "cutmix" }]\n'
+    smooth = CONVNET + "label_smoothing = 0.1\n"
+    plain = [line["loss"] for line in run.train(smooth + TRAIN.format(steps=4), fields=fields)]
+    shutil.rmtree(run.folder / "run")
+    found = [line["loss"] for line in run.train(smooth + TRAIN.format(steps=4), fields=mixed)]
+    assert numpy.allclose(found, plain, rtol=1e-5) and plain[0] != plain[-1]
+
+
+@pytest.mark.parametrize("value,message", [
+    ('[{ kind = "flipp" }]', 'the kind one of "crop"'),
+    ('[{ kind = "flip", probabillity = 1 }]', "did you mean probability?"),
+    ('[{ kind = "flip", probability = 2 }]', "must be a number from 0 to 1"),
+    ('[{ kind = "crop", size = [0, 1] }]', "a size must be whole numbers from 1"),
+    ('[{ kind = "noise" }]', "noise needs its std"),
+    ('"flip"', "must be a list of tables"),
+])
+def test_transforms_that_make_no_sense_are_refused(run, value, message):
+    run.config(CONVNET + TRAIN.format(steps=1), f'inputs.x.path = "x"\ntargets.y.path = "y"\ninputs.x.augment = {value}\n')
+    text = run.hadal("check", code=78).stderr
+    assert message in text and "run.toml:" in text, text
