@@ -57,8 +57,8 @@ class Leaves {
 template <class Value>
 class CanonicalFold {
  public:
-  // `add(a, b)` gives the sum of two nodes; `seal(node, value)`, if any, is called once for each
-  // node that goes into its parent, before. Both run outside the lock.
+  // `add(a, b)` gives the sum of two nodes, a before b; `seal(node, value)`, if any, is called once
+  // for each node that goes into its parent, before. Both run outside the lock.
   using Add = std::function<Value(Value, Value)>;
   using Seal = std::function<void(kernels::TreeNode, Value&)>;
 
@@ -99,6 +99,7 @@ class CanonicalFold {
         seal_(node, value);
         seal_(node.sibling(), other);
       }
+      if (node.sibling().begin() < node.begin()) std::swap(value, other);
       value = add_(std::move(value), std::move(other));
       node = parent;
     }

@@ -76,8 +76,8 @@ static std::int64_t shuffle_window(const io::OrderOptions& order, std::int64_t s
 static const io::FieldIndex& largest_field(const io::DataIndex& index) {
   return *std::max_element(index.fields.begin(), index.fields.end(),
                            [](const io::FieldIndex& a, const io::FieldIndex& b) {
-                             return a.parts.front().stored.row_bytes() <
-                                    b.parts.front().stored.row_bytes();
+                             return a.sample_bytes(a.parts.front()) <
+                                    b.sample_bytes(b.parts.front());
                            });
 }
 
@@ -120,8 +120,13 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
 
 double decoding_amplification(const RunConfig& config, const io::DataIndex& index, int ranks) {
   const io::OrderOptions order = order_options(config, index);
-  const io::StoredDataset& stored = largest_field(index).parts.front().stored;
+  const io::FieldIndex& largest = largest_field(index);
+  const io::StoredDataset& stored = largest.parts.front().stored;
   const auto rows = static_cast<double>(std::min(stored.chunk_rows, stored.rows()));
+  if (const auto window = static_cast<double>(largest.rows_of_sample()); window > 1) {
+    // Every chunk that it touches, on average over where it begins.
+    return rows <= 1 ? 1 : (rows + window - 1) / window;
+  }
   if (rows <= 1 || order.shuffle == io::Shuffle::none) return 1;
   // What a rank mixes at a time: all samples, or a window of blocks a stream.
   auto mixed = static_cast<double>(index.samples * index.sample_bytes());

@@ -280,7 +280,8 @@ std::string reason_against(const ChunkFilter& filter) {
     case kZstd:
       return {};
     case kShuffle:
-      return filter.values.empty() || filter.values[0] == 0 ? "its shuffle lacks parameters" : "";
+      // Without parameters no chunk can have gone through it, and each says so.
+      return !filter.values.empty() && filter.values[0] == 0 ? "its shuffle lacks parameters" : "";
     case kBitshuffle:
       if (filter.values.size() < 3 || filter.values[2] == 0)
         return "its bitshuffle lacks parameters";
@@ -356,6 +357,7 @@ std::string ChunkFilters::decode(Bytes stored, std::uint32_t mask, Room out) con
         break;
       case kShuffle:
         if (data.size() != room.size()) return "it has the wrong size";
+        if (filter.values.empty()) return "its shuffle lacks parameters";
         kernels::join_byte_planes(room, data, filter.values[0]);
         break;
       case kLzf:

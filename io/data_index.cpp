@@ -36,6 +36,12 @@ void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
                                  to_string(field.stored_shape)));
   }
   const bool is_scalar = options.role == FieldRole::weight || options.role == FieldRole::id;
+  if (options.window_rows > 1 &&
+      (options.one_hot || !options.decode.empty() || options.layout.ends_with('C'))) {
+    faults.push_back(fmt::format(
+        "{}: a window of several rows goes with neither one_hot nor decode nor channels last",
+        where));
+  }
   const bool is_heap = std::any_of(field.parts.begin(), field.parts.end(),
                                    [](const ScannedDataset& part) { return part.stored.is_heap; });
   if (is_heap && options.decode.empty()) {
@@ -109,8 +115,10 @@ std::int64_t classes_among(const Shape& scores, const Shape& labels) {
   return 0;
 }
 
+// `reach`: rows that a sample needs from its own one on, over all fields. None lie in two datasets.
 FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDataset>& scans,
-                       std::vector<std::string>& faults, std::vector<std::string>& notes) {
+                       std::int64_t reach, std::vector<std::string>& faults,
+                       std::vector<std::string>& notes) {
   FieldIndex field;
   field.options = options;
   field.row_starts.push_back(0);
@@ -119,8 +127,10 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
       faults.push_back(scan.fault);
       continue;
     }
-    if (scan.rows == 0) {
-      notes.push_back(fmt::format("{}:{} has no rows", scan.file, options.path));
+    if (scan.rows < reach) {
+      notes.push_back(scan.rows == 0 ? fmt::format("{}:{} has no rows", scan.file, options.path)
+                                     : fmt::format("{}:{} has {} rows, a sample needs {}",
+                                                   scan.file, options.path, scan.rows, reach));
       continue;
     }
     if (field.parts.empty()) {
@@ -136,10 +146,15 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
       notes.push_back(fmt::format("{} is read by the HDF5 library, by one thread at a time: {}",
                                   options.path, reason));
     }
-    field.parts.push_back(scan);
-    field.row_starts.push_back(field.row_starts.back() + scan.rows);
+    ScannedDataset& part = field.parts.emplace_back(scan);
+    part.first_row += options.window_first;
+    part.rows -= reach - 1;
+    field.row_starts.push_back(field.row_starts.back() + part.rows);
   }
   if (field.parts.empty()) return field;
+  if (options.window_rows > 1) {
+    field.stored_shape.insert(field.stored_shape.begin(), options.window_rows);
+  }
   field.whole_shape = batch_shape(options, field.stored_shape);
   std::string fault;  // said by check_field
   field.sample_shape = augmented_shape(options, field.whole_shape, fault);
@@ -175,7 +190,7 @@ std::string FieldIndex::where(std::int64_t sample) const {
 
 std::int64_t DataIndex::sample_bytes() const {
   std::int64_t bytes = 0;
-  for (const FieldIndex& field : fields) bytes += field.parts.front().stored.row_bytes();
+  for (const FieldIndex& field : fields) bytes += field.sample_bytes(field.parts.front());
   return bytes;
 }
 
@@ -183,8 +198,12 @@ DataIndex build_index(const std::vector<FieldOptions>& fields,
                       const std::vector<std::vector<ScannedDataset>>& scans) {
   DataIndex index;
   std::vector<std::string> faults;
+  std::int64_t reach = 1;
+  for (const FieldOptions& field : fields) {
+    reach = std::max(reach, field.window_first + std::max<std::int64_t>(1, field.window_rows));
+  }
   for (std::size_t f = 0; f < fields.size(); ++f) {
-    index.fields.push_back(index_field(fields[f], scans[f], faults, index.notes));
+    index.fields.push_back(index_field(fields[f], scans[f], reach, faults, index.notes));
   }
   if (faults.empty()) {
     const FieldIndex& first = index.fields.front();

@@ -3,6 +3,7 @@
 // scanned before the first step (shared over the ranks by the caller), all faults are collected,
 // and only a faultless scan becomes an index.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -25,7 +26,10 @@ struct FieldOptions {
   std::string path;                // dataset inside the file (see DatasetQuery)
   bool one_sample = false;         // all of a dataset is one sample
   std::vector<std::string> files;  // where it is not in the split's own files
-  DType dtype = DType::f32;        // float32 or int64
+  // A sample is so many rows, [rows, …], from so many behind its own; 0: its own row.
+  std::int64_t window_first = 0;
+  std::int64_t window_rows = 0;
+  DType dtype = DType::f32;  // float32 or int64
   // Rows are JPEG or PNG images: what they become, [height, width] and 1 or 3 channels.
   Shape decode;
   std::int64_t channels = 3;
@@ -56,6 +60,12 @@ struct FieldIndex {
   Shape whole_shape;                     // of one sample in a batch's layout, before transforms
   Shape sample_shape;                    // of one sample, as the batch holds it
   DType stored_dtype = DType::f32;       // the first part's; others may differ
+
+  // Rows of a sample, and their bytes as stored in a part.
+  std::int64_t rows_of_sample() const { return std::max<std::int64_t>(1, options.window_rows); }
+  std::int64_t sample_bytes(const ScannedDataset& part) const {
+    return rows_of_sample() * part.stored.row_bytes();
+  }
 
   // Which part holds a sample.
   std::size_t part_of(std::int64_t sample) const;

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "io/atomic_file.hpp"
+#include "io/hdf5_guard.hpp"
 
 namespace hadal::io {
 namespace {
@@ -72,8 +73,12 @@ herr_t read_file(H5FD_t* file, H5FD_mem_t type, hid_t, haddr_t address, size_t s
   const OpenFile* from = mine(file);
   if (probe != nullptr && type == H5FD_MEM_DRAW) {
     probe->note(static_cast<std::int64_t>(address));
+    // Not each time: the timer's call would cost as much as the look-up.
+    thread_local unsigned looked_up = 0;
+    if (++looked_up % 1024 == 0) note_hdf5_progress();
     return 0;
   }
+  note_hdf5_progress();
   auto* to = static_cast<char*>(buffer);
   while (size > 0) {
     const ssize_t count = ::pread(from->fd.get(), to, size, static_cast<off_t>(address));

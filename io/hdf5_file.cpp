@@ -14,6 +14,7 @@
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_driver.hpp"
+#include "io/hdf5_guard.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_layout.hpp"
 #include "io/hdf5_type.hpp"
@@ -89,6 +90,13 @@ Shape extents(hid_t space) {
   if (rank > 0) H5Sget_simple_extent_dims(space, dims.data(), nullptr);
   return {dims.begin(), dims.end()};
 }
+
+// The library, by one thread at a time, on a file that may be damaged.
+struct Use {
+  explicit Use(const std::filesystem::path& path) : guard(path.c_str()) {}
+  Hdf5Lock lock;
+  Hdf5Guard guard;
+};
 
 struct Objects {
   std::vector<std::string> datasets;  // sorted
@@ -190,7 +198,7 @@ struct Hdf5File::Impl {
   std::optional<Objects> objects;
 
   const Objects& all_objects() {
-    const Hdf5Lock lock;
+    const Use use(path);
     if (!objects) objects = list_objects(file.get());
     return *objects;
   }
@@ -210,7 +218,7 @@ struct Hdf5File::Impl {
 };
 
 Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
-  const Hdf5Lock lock;
+  const Use use(path);
   impl_->path = path;
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
@@ -226,7 +234,8 @@ Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<I
 
 Hdf5File::~Hdf5File() {
   if (impl_ == nullptr) return;
-  const Hdf5Lock lock;
+  const std::filesystem::path path = impl_->path;
+  const Use use(path);
   impl_.reset();
 }
 Hdf5File::Hdf5File(Hdf5File&&) noexcept = default;
@@ -252,7 +261,7 @@ std::vector<std::string> Hdf5File::matching(const std::string& pattern) const {
 }
 
 std::string Hdf5File::attribute(const std::string& name) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   if (H5Aexists(impl_->file.get(), name.c_str()) <= 0) return {};
   const UniqueAttribute attribute(H5Aopen(impl_->file.get(), name.c_str(), H5P_DEFAULT));
   if (!attribute) return {};
@@ -264,7 +273,7 @@ std::string Hdf5File::attribute(const std::string& name) const {
 }
 
 StoredDataset Hdf5File::describe(const std::string& dataset, Rows rows) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   StoredDataset stored;
   stored.path = stored.dataset = dataset.starts_with('/') ? dataset : "/" + dataset;
   const std::vector<std::string>& present = datasets();
@@ -279,7 +288,11 @@ StoredDataset Hdf5File::describe(const std::string& dataset, Rows rows) const {
       stored.dataset = stored.path.substr(0, colon);
       stored.column = stored.path.substr(colon + 1);
     } else {
-      // A link that leads nowhere is no dataset either, and deserves its own reason.
+      // What a newer library has written may be there and yet not be found; a link that leads
+      // nowhere is there too.
+      if (H5Lexists(impl_->file.get(), stored.path.c_str(), H5P_DEFAULT) > 0) {
+        impl_->dataset(stored.path);
+      }
       const std::string near = nearest(stored.path, present);
       throw data_error(fmt::format("{} has no dataset {}{}", impl_->path.string(), stored.path,
                                    near.empty() ? "" : fmt::format("; did you mean {}?", near)));
@@ -351,7 +364,7 @@ StoredDataset Hdf5File::describe(const std::string& dataset, Rows rows) const {
 
 StoredDataset Hdf5File::describe_attribute(const std::vector<std::string>& objects,
                                            const std::string& attribute) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   StoredDataset stored;
   std::vector<std::byte> values;
   for (const std::string& object : objects) {
@@ -389,7 +402,7 @@ StoredDataset Hdf5File::describe_attribute(const std::vector<std::string>& objec
 
 void Hdf5File::read_rows(const StoredDataset& stored, std::int64_t first, std::int64_t count,
                          std::span<std::byte> out) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   const hid_t handle = impl_->dataset(stored.dataset);
   const UniqueSpace space(H5Dget_space(handle));
   const Shape shape = extents(space.get());
@@ -416,7 +429,7 @@ void Hdf5File::read_rows(const StoredDataset& stored, std::int64_t first, std::i
 }
 
 std::vector<std::byte> Hdf5File::read_bytes(const StoredDataset& stored, std::int64_t row) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   const hid_t handle = impl_->dataset(stored.dataset);
   const UniqueSpace space(H5Dget_space(handle));
   const hsize_t start = static_cast<hsize_t>(row), count = 1;
@@ -435,14 +448,14 @@ std::vector<std::byte> Hdf5File::read_bytes(const StoredDataset& stored, std::in
 }
 
 bool Hdf5File::can_decode(const StoredDataset& stored) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   const auto& filters = stored.extents.filters;
   return std::all_of(filters.begin(), filters.end(),
                      [](const ChunkFilter& filter) { return H5Zfilter_avail(filter.id) > 0; });
 }
 
 std::string Hdf5File::summary(const std::string& dataset) const {
-  const Hdf5Lock lock;
+  const Use use(impl_->path);
   try {
     const StoredDataset stored = describe(dataset);
     std::string line = fmt::format("{} {}", name_of(stored.dtype), to_string(stored.shape));

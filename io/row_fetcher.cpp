@@ -58,7 +58,7 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
   for (std::size_t f = 0; f < index_.fields.size(); ++f) {
     plan.fetched.rows[f].resize(ids.size());
     for (std::size_t k = 0; k < ids.size(); ++k) {
-      const std::int64_t bytes = index_.fields[f].parts.front().stored.row_bytes();
+      const std::int64_t bytes = index_.fields[f].sample_bytes(index_.fields[f].parts.front());
       const auto row = static_cast<std::size_t>(bytes);
       asked_ += bytes;
       add(f, k, ids[k], places[f].empty() ? places[f] : places[f].subspan(k * row, row), plan);
@@ -100,15 +100,17 @@ void RowFetcher::add(std::size_t f, std::size_t k, std::int64_t id, std::span<st
   const ScannedDataset& part = field.parts[number];
   const StoredDataset& stored = part.stored;
   const std::int64_t row = part.first_row + id - field.row_starts[number];
-  const auto bytes = static_cast<std::size_t>(stored.row_bytes());
+  const auto bytes = static_cast<std::size_t>(field.sample_bytes(part));
+  const std::int64_t count = field.rows_of_sample();
   const std::int64_t rows = block_rows(f, stored);
-  if (rows == 1 && !stays_[f]) {
+  // A window may lie in several blocks, and is never asked for twice in an epoch.
+  if (count > 1 || (rows == 1 && !stays_[f])) {
     // Parts of other types have rows of other sizes.
     if (place.size() != bytes) {
       plan.fetched.held.push_back(std::make_shared<Block>());
       place = plan.fetched.held.back()->allocate(bytes);
     }
-    plan.loads.push_back({.part = &part, .first = row, .count = 1, .out = place});
+    plan.loads.push_back({.part = &part, .first = row, .count = count, .out = place});
     plan.fetched.rows[f][k] = place;
     return;
   }

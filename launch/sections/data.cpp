@@ -20,16 +20,15 @@ io::FieldOptions& field(RunConfig& config, io::FieldRole role, const std::string
   return config.data.fields.back();
 }
 
-std::vector<std::int64_t> as_channels(const json& value) {
-  std::vector<std::int64_t> channels;
+std::vector<std::int64_t> as_whole_numbers(const json& value) {
+  std::vector<std::int64_t> list;
   for (const double number : as_numbers(value)) {
-    const auto channel = static_cast<std::int64_t>(number);
-    if (number < 0 || static_cast<double>(channel) != number) {
-      throw io::Error(io::ErrorKind::config, "must be channels: whole numbers from 0");
+    list.push_back(static_cast<std::int64_t>(number));
+    if (number < 0 || static_cast<double>(list.back()) != number) {
+      throw io::Error(io::ErrorKind::config, "must be whole numbers from 0");
     }
-    channels.push_back(channel);
   }
-  return channels;
+  return list;
 }
 
 }  // namespace
@@ -135,6 +134,16 @@ void add_fields(Table& table, const std::string& prefix, io::FieldRole role, con
   each("one_sample", plain(Kind::boolean), nullptr, Bound::identity,
        "All of a dataset is one sample, not a row of it.",
        [](io::FieldOptions& f, const json& v) { f.one_sample = v; });
+  each("window", plain(Kind::numbers), nullptr, Bound::identity,
+       "[first, rows]: a sample is so many rows, from so many behind its own (series over time).",
+       [](io::FieldOptions& f, const json& v) {
+         const std::vector<std::int64_t> window = as_whole_numbers(v);
+         if (window.size() != 2 || window[1] < 1) {
+           throw io::Error(io::ErrorKind::config, "must be [first, rows], rows from 1");
+         }
+         f.window_first = window[0];
+         f.window_rows = window[1];
+       });
   each(
       "dtype", choice({"float32", "int64"}), dtype, Bound::identity,
       "Type in the batch; conversions lose nothing but the rounding of float64.",
@@ -157,7 +166,7 @@ void add_fields(Table& table, const std::string& prefix, io::FieldRole role, con
        [](io::FieldOptions& f, const json& v) { f.layout = v; });
   each("log1p", plain(Kind::numbers), nullptr, Bound::identity,
        "Channels, by their numbers from 0, that become log(1 + x) before everything else.",
-       [](io::FieldOptions& f, const json& v) { f.log1p = as_channels(v); });
+       [](io::FieldOptions& f, const json& v) { f.log1p = as_whole_numbers(v); });
   each("scale", plain(Kind::number), nullptr, Bound::identity, "Multiplies the values first.",
        [](io::FieldOptions& f, const json& v) { f.scale = v.get<double>(); });
   // Only inputs are measured.

@@ -1,6 +1,7 @@
 #include "engine/canonical_fold.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <thread>
@@ -10,6 +11,9 @@
 using namespace hadal;
 
 namespace {
+
+// Neither associative nor commutative: which of two comes first counts too.
+float add(float a, float b) { return a + 0.75f * b; }
 
 // The definition, recursively: the sum of a node's two children, or the one that exists.
 std::optional<float> tree(const std::vector<float>& leaves, const std::vector<bool>& present,
@@ -21,11 +25,9 @@ std::optional<float> tree(const std::vector<float>& leaves, const std::vector<bo
   }
   const auto left = tree(leaves, present, begin, size / 2);
   const auto right = tree(leaves, present, begin + size / 2, size / 2);
-  if (left && right) return *left + *right;
+  if (left && right) return add(*left, *right);
   return left ? left : right;
 }
-
-float add(float a, float b) { return a + b; }
 
 }  // namespace
 
@@ -70,14 +72,17 @@ TEST_CASE("any shares, any order of arrival, any missing leaves: the same bits")
 }
 
 TEST_CASE("threads fold into one root") {
-  const engine::Leaves leaves(std::vector<bool>(64, true));
+  const std::vector<bool> present(64, true);
+  std::vector<float> values(64);
+  std::iota(values.begin(), values.end(), 0.0f);
+  const engine::Leaves leaves(present);
   engine::CanonicalFold<float> fold(leaves, {0, 64}, add);
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
-      for (std::int64_t m = t; m < 64; m += 4) fold.arrive(m, static_cast<float>(m));
+      for (std::int64_t m = t; m < 64; m += 4) fold.arrive(m, values[static_cast<std::size_t>(m)]);
     });
   }
   for (std::thread& thread : threads) thread.join();
-  REQUIRE(fold.take().begin()->second == 64 * 63 / 2);
+  REQUIRE(fold.take().begin()->second == tree(values, present, 0, 64).value());
 }

@@ -233,6 +233,21 @@ def test_complex_numbers_and_array_types_have_further_axes(tmp_path, options):
     check(tmp_path, tmp_path / "x.h5", expected=numbers("i2", (6, 3, 2)))
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (7,)}, {"chunks": (7,), "compression": "gzip", "shuffle": True}])
+@pytest.mark.parametrize("longest", [5, 300, 70_000])
+def test_bytes_of_variable_length(tmp_path, options, longest):
+    draws = numpy.random.default_rng(4)
+    rows = [draws.bytes(int(n)) for n in draws.integers(0, longest, ROWS)]
+    for libver, userblock in ((None, 0), ("v110", 0), (None, 1024)):
+        with h5py.File(tmp_path / "x.h5", "w", libver=libver, userblock_size=userblock) as file:
+            x = file.create_dataset("x", ROWS, h5py.vlen_dtype("u1"), **options)
+            for k, row in enumerate(rows):
+                x[k] = numpy.frombuffer(row, "u1")
+        for memory in (1 << 30, 1):
+            found = dump(tmp_path, tmp_path / "x.h5", memory=memory)
+            assert found == ("uint8", (ROWS, 16), "past", b"".join(rows))
+
+
 def virtual(tmp_path, layout):
     with h5py.File(tmp_path / "virtual.h5", "w") as file:
         file.create_virtual_dataset("x", layout)

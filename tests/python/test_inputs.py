@@ -140,6 +140,31 @@ def test_a_group_a_sample_with_its_label_in_an_attribute(run):
     assert numpy.array_equal(seen(run, (5,), rows), samples.reshape(36, 5))
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (5, 3), "compression": "gzip"}, {"chunks": (1, 3)}])
+def test_windows_over_time_stay_inside_a_series(run, options):
+    series = [numpy.arange(rows * 3, dtype="f4").reshape(rows, 3) + 1000 * k for k, rows in enumerate((11, 2, 7))]
+    for k, rows in enumerate(series):
+        with h5py.File(run.folder / f"{k}.h5", "w") as file:
+            file.create_dataset("x", data=rows, **(options if len(rows) > 4 else {}))
+    files = [str(run.folder / f"{k}.h5") for k in range(3)]
+    label = 'targets.y.path = "x"\ntargets.y.window = [4, 1]\n'
+    # A prediction needs no target.
+    expected = numpy.stack([rows[t:t + 3] for rows in series for t in range(len(rows) - 2)])
+    hadal_export.export(Mirror(), (torch.zeros(4, 3, 3),), run.folder / "mirror.pt2")
+    run.config(MIRROR + TRAIN.format(steps=1), 'inputs.x.path = "x"\ninputs.x.window = [0, 3]\n' + label)
+    run.hadal("predict", "--data", *files, "--output", "seen.h5")
+    found = run.hadal("check", "--data", "--set", f"data.train={json.dumps(files)}").stdout
+    assert f"{11 - 4 + 7 - 4} train samples" in found
+    with h5py.File(run.folder / "seen.h5") as file:
+        assert numpy.array_equal(file["output"][:].reshape(-1, 3, 3), expected)
+    # What comes next, without an axis of time.
+    hadal_export.export(Mirror(), (torch.zeros(4, 3),), run.folder / "mirror.pt2")
+    run.config(MIRROR + TRAIN.format(steps=1), 'inputs.x.path = "x"\ninputs.x.window = [2, 1]\n' + label)
+    run.hadal("predict", "--data", *files, "--output", "next.h5")
+    with h5py.File(run.folder / "next.h5") as file:
+        assert numpy.array_equal(file["output"][:], expected[:, 2])
+
+
 def test_what_is_missing_of_a_group_is_named(run):
     with h5py.File(run.folder / "train.h5", "w") as file:
         for k in range(3):

@@ -42,7 +42,7 @@ KINDS = {
     "variable length": (lambda f, d: f.create_dataset("x", (40,), h5py.vlen_dtype("f4")), "of variable length"),
     "compound": (compound, "is a compound"),
     "virtual without its source": (virtual, "unusable source"),
-    "external link": (lambda f, d: f.__setitem__("x", h5py.ExternalLink("gone.h5", "x")), "no dataset /x"),
+    "external link": (lambda f, d: f.__setitem__("x", h5py.ExternalLink("gone.h5", "x")), "unable to open external file"),
     "too large": (lambda f, d: f.create_dataset("x", data=numpy.full((40, 3), 1e300)), "holds 1e+300"),
     "not a number": (lambda f, d: f.create_dataset("x", data=numpy.full((40, 3), numpy.nan, "f4")), "holds nan"),
 }

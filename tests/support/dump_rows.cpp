@@ -24,9 +24,12 @@ std::string shape(const io::StoredDataset& stored, std::int64_t rows) {
 
 void dump(const std::string& out, std::int64_t memory, const std::string& file,
           const std::string& dataset) {
-  const std::vector<io::FieldOptions> fields{
+  std::vector<io::FieldOptions> fields{
       {.name = "x", .path = dataset, .files = {}, .dtype = io::DType::f32}};
-  const io::DataIndex index = io::build_index(fields, io::scan_file(file, {dataset}));
+  const auto scans = io::scan_file(file, {dataset});
+  // Bytes of variable length are only taken as images; here they are what is wanted.
+  if (scans[0][0].stored.is_heap) fields[0].decode = {1, 1};
+  const io::DataIndex index = io::build_index(fields, scans);
   const io::StoredDataset& stored = index.fields[0].parts[0].stored;
   io::RowFetcher fetcher(index, memory);
   // In no order of the file, a few at a time.
@@ -34,7 +37,7 @@ void dump(const std::string& out, std::int64_t memory, const std::string& file,
   std::iota(ids.begin(), ids.end(), std::int64_t{0});
   std::shuffle(ids.begin(), ids.end(), std::mt19937(1));
   const auto row = static_cast<std::size_t>(stored.row_bytes());
-  std::vector<std::byte> bytes(ids.size() * row);
+  std::vector<std::vector<std::byte>> rows(ids.size());
   for (std::size_t at = 0; at < ids.size(); at += 7) {
     const std::span<const std::int64_t> some =
         std::span(ids).subspan(at, std::min<std::size_t>(7, ids.size() - at));
@@ -43,13 +46,15 @@ void dump(const std::string& out, std::int64_t memory, const std::string& file,
                                                                : std::span<std::byte>()};
     const io::RowFetcher::Fetched fetched = fetcher.fetch(some, places);
     for (std::size_t k = 0; k < some.size(); ++k) {
-      std::copy(fetched.rows[0][k].begin(), fetched.rows[0][k].end(),
-                bytes.begin() + some[k] * static_cast<std::int64_t>(row));
+      const std::span<const std::byte> found = fetched.rows[0][k];
+      rows[static_cast<std::size_t>(some[k])].assign(found.begin(), found.end());
     }
   }
-  std::ofstream(out, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
+  std::ofstream written(out, std::ios::binary);
+  for (const std::vector<std::byte>& bytes : rows) {
+    written.write(reinterpret_cast<const char*>(bytes.data()),
+                  static_cast<std::streamsize>(bytes.size()));
+  }
   fmt::print("{} {} {}\n", io::name_of(stored.dtype), shape(stored, index.samples),
              stored.extents.past_library() ? "past" : "library");
 }
