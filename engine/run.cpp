@@ -13,6 +13,7 @@
 #include "engine/input_scaling.hpp"
 #include "engine/model_file.hpp"
 #include "engine/session.hpp"
+#include "engine/staging.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/log.hpp"
 
@@ -66,6 +67,20 @@ bool take_evaluation(const ObjectiveOptions& options, const Objective& objective
   return true;
 }
 
+// Where data.stage says, the files are read from each node's own copies.
+[[nodiscard]] StagedCopies stage_data(Communicator& comm, const DataOptions& options,
+                                      io::DataIndex& training, io::DataIndex* validation) {
+  if (options.stage.empty()) return {};
+  std::vector<io::DataIndex*> indices{&training};
+  if (validation != nullptr) indices.push_back(validation);
+  StagingReport report = stage(comm, options.stage, indices);
+  if (comm.rank() != 0) return std::move(report.copies);
+  io::log_info(fmt::format("staged {:.1f} MiB to {} hosts in {:.1f} s, below {}",
+                           static_cast<double>(report.bytes) / (1 << 20), report.hosts,
+                           report.seconds, options.stage));
+  return std::move(report.copies);
+}
+
 }  // namespace
 
 TrainOutcome train(const RunConfig& given, const Place& place, Communicator& comm,
@@ -79,6 +94,8 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   TrainingPlan plan;
   run_collectively(comm, "checking the config",
                    [&] { plan = check_plan(config, train_data, comm.size()); });
+  const StagedCopies copies =
+      stage_data(comm, config.data, train_data, validates ? &valid_data : nullptr);
   settle_scaling(comm, config, train_data, valid_data);
 
   for (GroupOptions& group : config.optimizer.groups) {

@@ -66,6 +66,7 @@ struct DataOptions {
   std::int64_t block = 64;
   std::int64_t window = 0;
   bool drop_last = true;
+  std::string stage;  // folder of each host's own for copies of the files; empty: none are made
   io::BatchOptions batch;
 };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -78,6 +79,7 @@ struct DataIndex {
   std::int64_t samples = 0;
   std::uint64_t fingerprint = 0;  // of contents and mapping
   std::vector<std::string> notes;
+  std::map<std::string, std::string> staged;  // files that are read from a copy of theirs
 
   // Bytes of one sample as stored, over all fields.
   std::int64_t sample_bytes() const;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "io/atomic_file.hpp"
+#include "io/error.hpp"
 #include "io/unique_handle.hpp"
 #include "kernels/resample.hpp"
 #include "kernels/values.hpp"
@@ -138,6 +140,33 @@ void fit_image(const Image& image, std::int64_t height, std::int64_t width,
       pixels[c * made.size() + i] = static_cast<std::uint8_t>(rounded);
     }
   }
+}
+
+void write_png(const Image& image, const std::filesystem::path& path) {
+#ifdef HADAL_HAS_PNG
+  const auto channels = static_cast<std::size_t>(image.shape[0]);
+  const std::size_t plane = image.pixels.size() / channels;
+  std::vector<std::uint8_t> mixed(image.pixels.size());
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t p = 0; p < plane; ++p) mixed[p * channels + c] = image.pixels[c * plane + p];
+  }
+  png_image file{};
+  file.version = PNG_IMAGE_VERSION;
+  file.height = static_cast<png_uint_32>(image.shape[1]);
+  file.width = static_cast<png_uint_32>(image.shape[2]);
+  file.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(file);
+  std::string content(bytes, '\0');
+  if (png_image_write_to_memory(&file, content.data(), &bytes, 0, mixed.data(), 0, nullptr) == 0) {
+    throw Error(ErrorKind::bug, fmt::format("PNG: {}", file.message));
+  }
+  content.resize(bytes);
+  write_file_atomically(path, content);
+#else
+  static_cast<void>(image);
+  throw Error(ErrorKind::usage,
+              fmt::format("{} cannot be drawn: this build has no libpng", path.string()));
+#endif
 }
 
 }  // namespace hadal::io

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,5 +25,9 @@ std::string decode_image(std::span<const std::byte> bytes, std::int64_t channels
 // bilinear), into `pixels` [channels, height, width].
 void fit_image(const Image& image, std::int64_t height, std::int64_t width,
                std::span<std::uint8_t> pixels);
+
+// Writes a PNG of [1 or 3, height, width], atomically. Throws a storage error, or a usage error
+// where this build has no libpng.
+void write_png(const Image& image, const std::filesystem::path& path);
 
 }  // namespace hadal::io

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 
 #include "io/atomic_file.hpp"
@@ -20,14 +21,14 @@ class OpenFiles {
  public:
   explicit OpenFiles(std::size_t most) : most_(most) {}
 
-  // The file stays open as long as someone holds it.
-  std::shared_ptr<const File> get(const std::string& path) {
+  // The file stays open as long as someone holds it. It is read at `place`, and called `path`.
+  std::shared_ptr<const File> get(const std::string& path, const std::string& place) {
     const std::lock_guard lock(mutex_);
     if (const auto hit = by_path_.find(path); hit != by_path_.end()) {
       files_.splice(files_.begin(), files_, hit->second);
       return hit->second->second;
     }
-    auto file = std::make_shared<const File>(path);
+    auto file = open(path, place);
     files_.emplace_front(path, file);
     by_path_.emplace(path, files_.begin());
     if (files_.size() > most_) {
@@ -38,6 +39,14 @@ class OpenFiles {
   }
 
  private:
+  static std::shared_ptr<const File> open(const std::string& path, const std::string& place) {
+    if constexpr (std::is_constructible_v<File, std::string, std::string>) {
+      return std::make_shared<const File>(path, place);
+    } else {
+      return std::make_shared<const File>(place);
+    }
+  }
+
   using Files = std::list<std::pair<std::string, std::shared_ptr<const File>>>;
   std::size_t most_;
   std::mutex mutex_;
@@ -48,7 +57,10 @@ class OpenFiles {
 // Opened with open(2), without a lock.
 class RawFile {
  public:
-  explicit RawFile(const std::string& path) : path_(path), fd_(open_for_reading(path)) {}
+  explicit RawFile(const std::string& path) : RawFile(path, path) {}
+  // Read at `place`, called `path`.
+  RawFile(const std::string& path, const std::string& place)
+      : path_(path), fd_(open_for_reading(place)) {}
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }
 

@@ -42,6 +42,17 @@ RowFetcher::RowFetcher(const DataIndex& index, std::int64_t memory_bytes)
   }
 }
 
+// Where a file is read.
+const std::string& RowFetcher::place_of(const std::string& path) const {
+  const auto copy = index_.staged.find(path);
+  return copy == index_.staged.end() ? path : copy->second;
+}
+
+std::shared_ptr<const RawFile> RowFetcher::raw_file(const ScannedDataset& part) {
+  const std::string& path = raw_path(part);
+  return raw_files_.get(path, place_of(path));
+}
+
 std::int64_t RowFetcher::block_rows(std::size_t field, const StoredDataset& stored) const {
   if (stored.chunk_rows > 0) {
     return std::min(stored.chunk_rows, std::max<std::int64_t>(1, stored.rows()));
@@ -83,7 +94,7 @@ void RowFetcher::follow(std::size_t f, std::span<const std::int64_t> ids, Fetche
   std::vector<HeapReference> references;
   for (std::size_t k = 0; k < ids.size(); ++k) {
     const ScannedDataset& part = field.parts[field.part_of(ids[k])];
-    files.push_back(raw_files_.get(raw_path(part)));
+    files.push_back(raw_file(part));
     references.push_back(
         {fetched.rows[f][k], files.back()->fd(), &files.back()->path(), part.stored.heap_base});
   }
@@ -169,7 +180,7 @@ std::size_t RowFetcher::run_now(std::span<Load> loads) {
         if (raw < kRawBytes && !last) continue;
         run_group();
       } else {
-        library_files_.get(load.part->file)
+        library_files_.get(load.part->file, place_of(load.part->file))
             ->read_rows(load.part->stored, load.first, load.count, load.out);
         read_ += std::ssize(load.out);
       }
@@ -197,7 +208,7 @@ std::size_t RowFetcher::run_raw(std::span<Load*> loads) {
   std::vector<StoredRows> rows;
   std::int64_t raw_bytes = 0;
   for (const Load* load : loads) {
-    files.push_back(raw_files_.get(raw_path(*load->part)));
+    files.push_back(raw_file(*load->part));
     rows.emplace_back(load->part->stored, files.back()->path(), files.back()->fd(), load->first,
                       load->count, load->out);
     raw_bytes += rows.back().raw_bytes();

@@ -85,6 +85,8 @@ class RowFetcher {
   void add(std::size_t field, std::size_t k, std::int64_t id, std::span<std::byte> place,
            Plan& plan);
   void follow(std::size_t field, std::span<const std::int64_t> ids, Fetched& fetched);
+  const std::string& place_of(const std::string& path) const;
+  std::shared_ptr<const RawFile> raw_file(const ScannedDataset& part);
   std::int64_t block_rows(std::size_t field, const StoredDataset& stored) const;
   std::size_t run(std::vector<Load>& loads);
   std::size_t run_now(std::span<Load> loads);

@@ -52,8 +52,7 @@ struct Commands {
   BenchReadArguments bench_read;
   BenchStepArguments bench_step;
   io::PackOptions pack;
-  std::filesystem::path inspected;
-  bool inspect_json = false;
+  InspectArguments inspected;
   bool single = false;
   std::string ranks = "1,2,4,8";
   std::string sizes = "1048576,26214400,104857600";
@@ -132,12 +131,14 @@ void add_pack(CLI::App& app, Commands& commands) {
 }
 
 void add_others(CLI::App& app, Commands& commands) {
-  CLI::App* verb = app.add_subcommand(
-      "inspect", "Show what an HDF5 file, a safetensors file, a program (.pt2) or a run holds");
-  verb->add_option("PATH", commands.inspected, "File or folder")->required();
-  verb->add_flag("--json", commands.inspect_json, "One JSON document");
-  verb->callback(
-      [&] { commands.run = [&] { return inspect(commands.inspected, commands.inspect_json); }; });
+  CLI::App* verb = app.add_subcommand("inspect",
+                                      "Show what an HDF5 file, a safetensors file, a program "
+                                      "(.pt2), a run or a config's data hold");
+  verb->add_option("PATH", commands.inspected.path, "File or folder")->required();
+  verb->add_option("--samples", commands.inspected.samples,
+                   "Of a config: draw the first images as they are trained on, as PNG");
+  verb->add_flag("--json", commands.inspected.json, "One JSON document");
+  verb->callback([&] { commands.run = [&] { return inspect(commands.inspected); }; });
 
   verb = app.add_subcommand("check",
                             "Find every fault of a config, and of its data, before a job does");

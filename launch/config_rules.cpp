@@ -31,6 +31,7 @@ struct Rules {
                       run.train.global_batch, run.train.micro_batch));
     }
     check_wire();
+    check_mixing();
     check_model();
     auto& fields = run.data.fields;
     for (const auto role : {io::FieldRole::input, io::FieldRole::target}) {
@@ -84,6 +85,24 @@ struct Rules {
           fmt::format("train.wire_parts = {} must be a power of two, and at most the {} "
                       "micro-batches of a step",
                       train.wire_parts, micro_batches));
+    }
+  }
+
+  void check_mixing() {
+    const auto mixes = [](const io::FieldOptions& field) {
+      return std::any_of(field.augment.begin(), field.augment.end(),
+                         [](const io::Transform& t) { return io::is_mixing(t.kind); });
+    };
+    const auto& fields = config.run.data.fields;
+    if (std::none_of(fields.begin(), fields.end(), mixes)) return;
+    if (config.run.train.micro_batch == 1) {
+      faults.push_back(
+          "mixup and cutmix mix the samples of a micro-batch; train.micro_batch = 1 has no two");
+    }
+    for (const engine::TermOptions& term : config.run.objective.terms) {
+      if (term.loss.kind == engine::LossKind::dice) {
+        faults.push_back("the loss \"dice\" takes no mixed targets; leave out mixup and cutmix");
+      }
     }
   }
 

@@ -10,6 +10,7 @@
 #include "io/error.hpp"
 #include "io/hdf5_file.hpp"
 #include "io/safetensors.hpp"
+#include "launch/inspect_config.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -26,6 +27,28 @@ std::string size_text(std::int64_t bytes) {
   return fmt::format("{} bytes", bytes);
 }
 
+// What chunks cost a reader of rows in random order.
+std::string chunk_advice(const io::Hdf5File& file, const std::string& name) {
+  constexpr std::int64_t kLargest = 4 << 20;
+  constexpr std::int64_t kSmallest = 4 << 10;
+  try {
+    const io::StoredDataset stored = file.describe(name);
+    const std::int64_t bytes = stored.chunk_rows * stored.row_bytes();
+    if (stored.chunk_rows > 1 && bytes > kLargest) {
+      return fmt::format(
+          "a sample costs a chunk of {}: repack with hadal pack --chunk {}", size_text(bytes),
+          std::max<std::int64_t>(1, (256 << 10) / std::max<std::int64_t>(1, stored.row_bytes())));
+    }
+    if (stored.chunk_rows == 1 && bytes < kSmallest && stored.rows() > 100'000) {
+      return fmt::format("many small chunks: repack with hadal pack --chunk {}",
+                         (256 << 10) / std::max<std::int64_t>(1, stored.row_bytes()));
+    }
+  } catch (const io::Error&) {
+    // The summary says what is wrong.
+  }
+  return {};
+}
+
 ordered_json inspect_hdf5(const fs::path& path, bool quiet) {
   const io::Hdf5File file(path);
   ordered_json document = {
@@ -34,7 +57,9 @@ ordered_json inspect_hdf5(const fs::path& path, bool quiet) {
     fmt::print("{}: HDF5, {}\n", path.string(),
                size_text(static_cast<std::int64_t>(fs::file_size(path))));
   for (const std::string& name : file.datasets()) {
-    const std::string summary = file.summary(name);
+    std::string summary = file.summary(name);
+    const std::string advice = chunk_advice(file, name);
+    if (!advice.empty()) summary += "; " + advice;
     document["datasets"].push_back({{"path", name}, {"summary", summary}});
     if (!quiet) fmt::print("  {:<24} {}\n", name, summary);
   }
@@ -136,7 +161,9 @@ ordered_json inspect_run(const fs::path& path, bool quiet) {
 
 }  // namespace
 
-int inspect(const fs::path& path, bool json) {
+int inspect(const InspectArguments& arguments) {
+  const fs::path& path = arguments.path;
+  const bool json = arguments.json;
   std::error_code ignored;
   ordered_json document;
   if (fs::is_directory(path, ignored)) {
@@ -155,6 +182,8 @@ int inspect(const fs::path& path, bool json) {
     std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
     if (std::string_view(magic, 4) == "\x89HDF") {
       document = inspect_hdf5(path, json);
+    } else if (path.extension() == ".toml") {
+      document = inspect_config(path, arguments.samples, json);
     } else if (path.extension() == ".pt2") {
       document = inspect_program(path, json);
     } else {

@@ -55,6 +55,21 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
   }
 }
 
+// "auto" is the storage that the batch system gives a job on each node: known only there.
+void settle_stage(std::string& stage) {
+  if (stage != "auto") return;
+  for (const char* name : {"SLURM_TMPDIR", "TMPDIR"}) {
+    if (const auto folder = environment_variable(name)) {
+      stage = *folder;
+      return;
+    }
+  }
+  throw io::Error(
+      io::ErrorKind::config,
+      "data.stage = \"auto\", but neither SLURM_TMPDIR nor TMPDIR is set; name a folder "
+      "of the nodes' own");
+}
+
 }  // namespace
 
 int train(const TrainArguments& arguments, engine::Communicator& comm) {
@@ -69,6 +84,7 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
       config.run.run.dir = std::filesystem::absolute(arguments.fork).lexically_normal();
     }
     pin_isa(config.run.run.isa);
+    settle_stage(config.run.data.stage);
   });
   const std::string hosts = describe_hosts(comm);
   engine::run_collectively(comm, "looking at the host", [&] {

@@ -59,6 +59,12 @@ struct CheckArguments {
   bool schema = false;
 };
 
+struct InspectArguments {
+  std::filesystem::path path;
+  std::filesystem::path samples;  // a PNG to draw; empty: none
+  bool json = false;
+};
+
 struct StatsArguments {
   ConfigArguments config;
   std::string split = "train";
@@ -109,7 +115,7 @@ int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& co
 
 // Collective.
 int pack(const io::PackOptions& options, engine::Communicator& comm);
-int inspect(const std::filesystem::path& path, bool json);
+int inspect(const InspectArguments& arguments);
 int check(const CheckArguments& arguments);
 int plan(const PlanArguments& arguments);
 int export_model(const ExportArguments& arguments);

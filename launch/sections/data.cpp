@@ -72,6 +72,14 @@ void add_data(Table& table) {
             [](RunConfig& c, const json& v) { c.data.batch.memory_bytes = *parse_size(v); });
   table.set("data.readers", integer(1), 2, Bound::free, "Threads of a rank that read and decode.",
             [](RunConfig& c, const json& v) { c.data.batch.readers = v; });
+  table.set("data.stage", plain(Kind::text), nullptr, Bound::free,
+            "Copy the files to this folder of each node before training; auto: $SLURM_TMPDIR, or "
+            "else $TMPDIR.",
+            [](RunConfig& c, const json& v) {
+              c.data.stage = v;
+              if (c.data.stage == "auto" || c.data.stage.starts_with('/')) return;
+              throw io::Error(io::ErrorKind::config, "must be \"auto\" or an absolute path");
+            });
   table.set("data.drop_last", plain(Kind::boolean), true, Bound::identity,
             "Leave out the samples that do not fill a last step.",
             [](RunConfig& c, const json& v) { c.data.drop_last = v; });

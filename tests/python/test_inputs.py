@@ -4,11 +4,13 @@ hands its input back shows it."""
 import io
 import json
 import shutil
+import subprocess
 
 import h5py
 import numpy
 import pytest
 import torch
+from conftest import HADAL
 from PIL import Image
 from test_exported_programs import hadal_export
 from torch import nn
@@ -217,6 +219,22 @@ def test_logarithm_scale_and_measured_deviation(run):
     assert "has the same value everywhere" in run.hadal("train", code=65).stderr
 
 
+def test_staged_files_train_to_the_same_bits_and_are_removed(run):
+    draws = numpy.random.default_rng(2)
+    run.fields(x=draws.standard_normal((48, 3, 8, 8)).astype("f4"), y=numpy.arange(48) % 3)
+    run.config(CONVNET + TRAIN.format(steps=6).replace("global_batch = 4", "global_batch = 16"))
+    stage = run.folder / "node's own"
+    stage.mkdir()
+    run.hadal("train", "--set", f"run.dir={run.folder}/plain")
+    done = run.hadal("train", "--set", f"run.dir={run.folder}/staged", "--set", f"data.stage={stage}", ranks=2)
+    assert "MiB to 1 hosts" in done.stderr, done.stderr
+    plain, staged = ((run.folder / name / "model" / "model.safetensors").read_bytes() for name in ("plain", "staged"))
+    assert plain == staged
+    assert not list(stage.iterdir())
+    text = run.hadal("train", "--set", "data.stage=nowhere", code=78).stderr
+    assert 'must be "auto" or an absolute path' in text
+
+
 AUGMENT = ('inputs.x.augment = [{ kind = "crop", size = [6, 6], padding = 2 }, { kind = "flip" }, { kind = "rotate" }, '
            '{ kind = "noise", std = 0.1 }, { kind = "mixup", alpha = 0.4 }, { kind = "cutmix" }]\n')
 CONVNET = '[model]\nkind = "convnet"\noptions = { classes = 3 }\n[objective]\nloss = "cross_entropy"\n'
@@ -256,6 +274,44 @@ def test_equal_samples_mixed_are_themselves(run):
     shutil.rmtree(run.folder / "run")
     found = [line["loss"] for line in run.train(smooth + TRAIN.format(steps=4), fields=mixed)]
     assert numpy.allclose(found, plain, rtol=1e-5) and plain[0] != plain[-1]
+
+
+def test_inspect_tells_of_a_configs_data_and_draws_it(run):
+    draws = numpy.random.default_rng(2)
+    x = draws.integers(0, 256, (70, 3, 20, 10)).astype("u1")
+    labels = numpy.repeat([0, 1, 2], [40, 25, 5])
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(35, 3, 20, 10), compression="gzip")
+        file["y"] = labels
+    run.config(CONVNET + TRAIN.format(steps=1), 'inputs.x.path = "x"\ninputs.x.scale = 0.5\ntargets.y.path = "y"\n')
+    done = run.hadal("inspect", "--samples", "sheet.png")
+    assert "70 training samples" in done.stdout and "3 classes; class 0 has 40, class 2 has 5" in done.stdout
+    found = json.loads(run.hadal("inspect", "--json").stdout)
+    assert found["fields"][1]["labels"] == {"0": 40, "1": 25, "2": 5}
+    sheet = numpy.asarray(Image.open(run.folder / "sheet.png")).astype("f4")
+    assert sheet.shape == (8 * 62, 8 * 32, 3)
+    # The first one, three pixels for one, in the shares of all values' range.
+    first = x[run.order(1)[0, 0][0]].transpose(1, 2, 0)
+    shown = x[[i for step in run.order(16).values() for i in step][:64]]
+    scaled = (first.astype("f4") - shown.min()) / (shown.max() - shown.min()) * 255
+    assert numpy.abs(sheet[1:61:3, 1:31:3] - scaled).max() <= 1
+    run.fields(x=numpy.zeros((8, 3), "f4"), y=numpy.zeros(8, "i8"))
+    assert "there is nothing to draw" in run.hadal("inspect", "--samples", "no.png", code=64).stderr
+    with h5py.File(run.folder / "large.h5", "w") as file:
+        file.create_dataset("x", data=numpy.zeros((100, 50_000), "u1"), chunks=(100, 50_000))
+    text = subprocess.run([HADAL, "inspect", str(run.folder / "large.h5")], capture_output=True, text=True, check=True).stdout
+    assert "a sample costs a chunk of 4.8 MiB: repack with hadal pack --chunk 5" in text
+
+
+def test_mixing_needs_two_samples_and_a_loss_that_takes_shares(run):
+    fields = 'inputs.x.path = "x"\ntargets.y.path = "y"\ninputs.x.augment = [{ kind = "mixup" }]\n'
+    run.config(CONVNET + TRAIN.format(steps=1).replace("micro_batch = 4", "micro_batch = 1"), fields)
+    assert "train.micro_batch = 1 has no two" in run.hadal("check", code=78).stderr
+    run.config(CONVNET.replace("cross_entropy", "dice") + TRAIN.format(steps=1), fields)
+    assert "takes no mixed targets" in run.hadal("check", code=78).stderr
+    run.fields(x=numpy.zeros((8, 3, 4, 4), "f4"), y=numpy.zeros((8, 4, 4), "i8"))
+    run.config(CONVNET + TRAIN.format(steps=1), fields)
+    assert 'target "y" cannot be mixed' in run.hadal("check", "--data", code=65).stderr
 
 
 @pytest.mark.parametrize("value,message", [
