@@ -99,9 +99,13 @@ at::Tensor Loss::elements(const at::Tensor& output, const at::Tensor& stored_tar
                           std::int64_t reduction) const {
   if (counts_classes()) {
     const bool last = has_classes_last(output, stored_target);
+    // Of probabilities none is ignored, and ATen refuses to be told.
+    constexpr std::int64_t kNoLabel = -100;
     return at::cross_entropy_loss(
         classes_second(output, stored_target), last ? stored_target.flatten() : stored_target,
-        class_weight_tensor(options_), reduction, options_.ignore_index, options_.label_smoothing);
+        class_weight_tensor(options_), reduction,
+        stored_target.is_floating_point() ? kNoLabel : options_.ignore_index,
+        options_.label_smoothing);
   }
   if (options_.kind == LossKind::dice) {
     const at::Tensor losses = dice(output, stored_target);

@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <fnmatch.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <iterator>
 #include <map>
 #include <optional>
 
@@ -17,6 +15,7 @@
 #include "io/hdf5_guard.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_layout.hpp"
+#include "io/hdf5_objects.hpp"
 #include "io/hdf5_type.hpp"
 #include "io/heap_objects.hpp"
 #include "io/nearest.hpp"
@@ -98,52 +97,6 @@ struct Use {
   Hdf5Guard guard;
 };
 
-struct Objects {
-  std::vector<std::string> datasets;  // sorted
-  std::vector<std::string> groups;
-};
-
-Objects list_objects(hid_t file) {
-  Objects objects;
-  H5Ovisit(
-      file, H5_INDEX_NAME, H5_ITER_INC,
-      [](hid_t, const char* name, const H5O_info_t* info, void* out) -> herr_t {
-        auto& all = *static_cast<Objects*>(out);
-        // The file's own group is called ".".
-        const std::string path = name[0] == '.' ? "/" : std::string("/") + name;
-        if (info->type == H5O_TYPE_DATASET) all.datasets.push_back(path);
-        if (info->type == H5O_TYPE_GROUP) all.groups.push_back(path);
-        return 0;
-      },
-      &objects);
-  std::sort(objects.datasets.begin(), objects.datasets.end());
-  return objects;
-}
-
-// "run 2" before "run 10".
-bool comes_before(const std::string& a, const std::string& b) {
-  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
-  std::size_t i = 0, j = 0;
-  while (i < a.size() && j < b.size()) {
-    if (!is_digit(a[i]) || !is_digit(b[j])) {
-      if (a[i] != b[j]) return a[i] < b[j];
-      ++i, ++j;
-      continue;
-    }
-    const auto number = [&](const std::string& text, std::size_t& at) {
-      while (at + 1 < text.size() && text[at] == '0' && is_digit(text[at + 1])) ++at;
-      const std::size_t first = at;
-      while (at < text.size() && is_digit(text[at])) ++at;
-      return text.substr(first, at - first);
-    };
-    const std::string own = number(a, i), other = number(b, j);
-    if (own.size() != other.size()) return own.size() < other.size();
-    if (own != other) return own < other;
-  }
-  if (i < a.size() || j < b.size()) return i == a.size();
-  return a < b;
-}
-
 // Where the addresses of the file that an object lies in begin.
 std::int64_t base_address(hid_t object) {
   const UniqueFile file(H5Iget_file_id(object));
@@ -151,18 +104,6 @@ std::int64_t base_address(hid_t object) {
   hsize_t before = 0;
   H5Pget_userblock(created.get(), &before);
   return static_cast<std::int64_t>(before);
-}
-
-// Bytes of variable length, in a file with addresses and lengths of 8 bytes.
-bool is_bytes(hid_t object, hid_t type) {
-  if (H5Tget_class(type) != H5T_VLEN) return false;
-  const UniqueType base(H5Tget_super(type));
-  if (H5Tget_class(base.get()) != H5T_INTEGER || H5Tget_size(base.get()) != 1) return false;
-  const UniqueFile file(H5Iget_file_id(object));
-  const UniqueProperties created(H5Fget_create_plist(file.get()));
-  std::size_t addresses = 0, lengths = 0;
-  H5Pget_sizes(created.get(), &addresses, &lengths);
-  return addresses == 8 && lengths == 8;
 }
 
 void keep_in_memory(StoredDataset& stored, std::vector<std::byte> values) {
@@ -248,16 +189,7 @@ Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
 const std::vector<std::string>& Hdf5File::datasets() const { return impl_->all_objects().datasets; }
 
 std::vector<std::string> Hdf5File::matching(const std::string& pattern) const {
-  std::vector<std::string> names;
-  const Objects& objects = impl_->all_objects();
-  for (const auto* list : {&objects.datasets, &objects.groups}) {
-    std::copy_if(list->begin(), list->end(), std::back_inserter(names),
-                 [&](const std::string& name) {
-                   return ::fnmatch(pattern.c_str(), name.c_str(), FNM_PATHNAME) == 0;
-                 });
-  }
-  std::sort(names.begin(), names.end(), comes_before);
-  return names;
+  return matching_objects(impl_->all_objects(), pattern);
 }
 
 std::string Hdf5File::attribute(const std::string& name) const {
@@ -309,7 +241,7 @@ StoredDataset Hdf5File::describe(const std::string& dataset, Rows rows) const {
                                  kind == H5S_SCALAR ? "a single value" : "empty (a null space)"));
   }
   auto number = number_type(type.get(), stored.column);
-  if (!number && stored.column.empty() && is_bytes(handle, type.get())) {
+  if (!number && stored.column.empty() && is_heap_type(handle, type.get())) {
     // Read past the library or not at all.
     number = NumberType{.dtype = DType::u8, .inner = {kHeapReferenceBytes}};
     number->record_bytes = kHeapReferenceBytes;

@@ -143,6 +143,17 @@ std::optional<NumberType> number_type(hid_t type, const std::string& column) {
   return found;
 }
 
+bool is_heap_type(hid_t object, hid_t type) {
+  if (H5Tget_class(type) != H5T_VLEN) return false;
+  const UniqueType base(H5Tget_super(type));
+  if (H5Tget_class(base.get()) != H5T_INTEGER || H5Tget_size(base.get()) != 1) return false;
+  const UniqueFile file(H5Iget_file_id(object));
+  const UniqueProperties created(H5Fget_create_plist(file.get()));
+  std::size_t addresses = 0, lengths = 0;
+  H5Pget_sizes(created.get(), &addresses, &lengths);
+  return addresses == 8 && lengths == 8;
+}
+
 std::string type_name(hid_t type) {
   switch (H5Tget_class(type)) {
     case H5T_STRING:

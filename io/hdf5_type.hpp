@@ -25,6 +25,10 @@ struct NumberType {
 // compound of two floats.
 std::optional<NumberType> number_type(hid_t type, const std::string& column);
 
+// Whether elements are bytes of variable length, in a file whose addresses and lengths have 8
+// bytes: a dataset of references (see HeapReference).
+bool is_heap_type(hid_t dataset, hid_t type);
+
 // What a type is, for messages: "a string", "a compound".
 std::string type_name(hid_t type);
 
