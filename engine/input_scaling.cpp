@@ -11,7 +11,6 @@
 #include "io/log.hpp"
 
 namespace hadal::engine {
-
 namespace {
 
 bool measures(const DataOptions& data) {

@@ -11,6 +11,7 @@
 #include "engine/fingerprint.hpp"
 #include "engine/identity.hpp"
 #include "engine/input_scaling.hpp"
+#include "engine/labels.hpp"
 #include "engine/model_file.hpp"
 #include "engine/session.hpp"
 #include "engine/staging.hpp"
@@ -97,6 +98,12 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   const StagedCopies copies =
       stage_data(comm, config.data, train_data, validates ? &valid_data : nullptr);
   settle_scaling(comm, config, train_data, valid_data);
+  run_collectively(comm, "looking at the order", [&] {
+    if (comm.rank() != 0) return;
+    const std::string warning =
+        poor_mix(config, train_data, io::SampleOrder(order_options(config, train_data)));
+    if (!warning.empty()) io::log_warning(warning);
+  });
 
   for (GroupOptions& group : config.optimizer.groups) {
     if (!group.until) continue;

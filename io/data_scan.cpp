@@ -169,6 +169,10 @@ std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& 
         found[q] = scan_query(opened, like, queries[q]);
       } catch (const Error& error) {
         fail(q, error.what());
+      } catch (const std::exception& error) {
+        // Out of memory, say: a damaged header promises anything.
+        fail(q, fmt::format("{}:{} cannot be used: {}; the file may be damaged", like.file,
+                            queries[q].path, error.what()));
       }
     }
   } catch (const std::exception& error) {

@@ -57,6 +57,23 @@ void check_filters(const fs::path& file, const StoredDataset& stored) {
   }
 }
 
+// Of the file that holds the dataset's bytes.
+std::int64_t file_bytes(const fs::path& file, const StoredDataset& stored) {
+  const std::string& other = stored.extents.file;
+  return static_cast<std::int64_t>(fs::file_size(other.empty() ? file : fs::path(other)));
+}
+
+// Of all elements. Throws a data error for extents that no file has.
+std::int64_t dataset_bytes(const fs::path& file, const StoredDataset& stored) {
+  std::int64_t bytes = std::max<std::int64_t>(stored.record_bytes, size_bytes(stored.dtype));
+  for (const std::int64_t extent : stored.shape) {
+    if (extent >= 0 && !__builtin_mul_overflow(bytes, extent, &bytes)) continue;
+    throw data_error(fmt::format("{} has the impossible shape {}; its file is damaged",
+                                 where(file, stored), to_string(stored.shape)));
+  }
+  return bytes;
+}
+
 // Finds every chunk. One that was never written would read as the fill value; the library's own
 // space status says "partly allocated" for every compressed dataset.
 void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDataset& stored) {
@@ -67,6 +84,14 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
   for (std::size_t d = 0; d < axes; ++d) {
     grid[d] = (stored.shape[d] + extents.chunk[d] - 1) / extents.chunk[d];
     count *= grid[d];
+  }
+  // A damaged header promises anything; a chunk takes a byte at least.
+  const std::int64_t bytes = file_bytes(file, stored);
+  if (count > bytes) {
+    throw data_error(
+        fmt::format("{} has the shape {}, which takes {} chunks; its file has {} bytes "
+                    "and is damaged",
+                    where(file, stored), to_string(stored.shape), count, bytes));
   }
   auto chunks = std::make_shared<std::vector<Extent>>(static_cast<std::size_t>(count));
   std::vector<hsize_t> offset(axes);
@@ -81,12 +106,12 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
       partial = partial || first + extents.chunk[d] > stored.shape[d];
       rest /= grid[d];
     }
-    hsize_t bytes = 0;
+    hsize_t stored_bytes = 0;
     std::byte nowhere{};
     probe.reset();
     Extent& chunk = (*chunks)[static_cast<std::size_t>(n)];
     const bool found =
-        H5Dget_chunk_storage_size(handle, offset.data(), &bytes) >= 0 && bytes > 0 &&
+        H5Dget_chunk_storage_size(handle, offset.data(), &stored_bytes) >= 0 && stored_bytes > 0 &&
         H5Dread_chunk(handle, H5P_DEFAULT, offset.data(), &chunk.mask, &nowhere) >= 0;
     if (!found || probe.offset() < 0) {
       if (gap < 0) gap = static_cast<std::int64_t>(offset[0]);
@@ -94,7 +119,7 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
     }
     ++present;
     chunk.offset = probe.offset();
-    chunk.bytes = static_cast<std::uint32_t>(bytes);
+    chunk.bytes = static_cast<std::uint32_t>(stored_bytes);
     if (plain_edges && partial) chunk.mask = ~0u;
   }
   if (present < count) {
@@ -251,6 +276,7 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
   extents.filters = filters_of(properties.get());
   extents.file = file_of(handle);
   if (extents.file == file) extents.file.clear();
+  const std::int64_t bytes = dataset_bytes(file, stored);
   for (const ChunkFilter& filter : extents.filters)
     stored.filters.push_back(filter_name(filter.id));
   switch (H5Pget_layout(properties.get())) {
@@ -286,6 +312,13 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
       }
       extents.storage = Extents::Storage::contiguous;
       extents.offset = static_cast<std::int64_t>(offset);
+      // What is allocated and lies behind the end reads as zeros; so far behind lies nothing.
+      if (stored.record_bytes == 0 && bytes > file_bytes(file, stored) - extents.offset) {
+        throw data_error(fmt::format(
+            "{} has the shape {}, {} bytes from {} on; its file has {} and "
+            "is damaged",
+            where(file, stored), to_string(stored.shape), bytes, offset, file_bytes(file, stored)));
+      }
       return;
     }
     case H5D_VIRTUAL:

@@ -13,6 +13,8 @@ namespace {
 
 // Of a heap, and of each object in it.
 constexpr std::size_t kHeader = 16;
+// From here on a length is looked at before memory is asked for.
+constexpr std::uint32_t kLarge = 1 << 20;
 
 template <class Number>
 Number number(std::span<const std::byte> bytes, std::size_t at) {
@@ -32,6 +34,12 @@ struct Place {
         index(number<std::uint32_t>(stored, 12)) {}
   bool is_empty() const { return length == 0; }
 };
+
+std::uint64_t file_bytes(const HeapReference& reference) {
+  struct stat status {};
+  ::fstat(reference.fd, &status);
+  return static_cast<std::uint64_t>(status.st_size);
+}
 
 Error leads_nowhere(const HeapReference& reference) {
   return {ErrorKind::data, fmt::format("{}: a reference to bytes of variable length leads nowhere; "
@@ -63,6 +71,9 @@ std::vector<std::span<const std::byte>> read_heap_objects(std::span<const HeapRe
   std::vector<std::size_t> starts{0};
   for (const HeapReference& reference : references) {
     const Place place(reference.stored);
+    if (place.length > kLarge && place.length > file_bytes(reference)) {
+      throw leads_nowhere(reference);
+    }
     starts.push_back(starts.back() + (place.is_empty() ? 0 : 2 * kHeader + place.length));
   }
   memory.resize(starts.back());
@@ -93,10 +104,8 @@ std::vector<std::span<const std::byte>> read_heap_objects(std::span<const HeapRe
     if (object.empty()) {
       // One of several in its heap.
       const std::int64_t at = reference.base + static_cast<std::int64_t>(place.address);
-      struct stat status {};
-      ::fstat(reference.fd, &status);
       const auto bytes = number<std::uint64_t>(read, 8);
-      if (bytes > static_cast<std::uint64_t>(status.st_size - at)) throw leads_nowhere(reference);
+      if (bytes > file_bytes(reference)) throw leads_nowhere(reference);
       whole.resize(bytes);
       read_all({{reference.fd, at, whole, reference.path}});
       const std::span<const std::byte> found = find(whole, place);

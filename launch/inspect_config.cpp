@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 
 #include "engine/dataset.hpp"
+#include "engine/labels.hpp"
 #include "engine/plan.hpp"
 #include "io/batch_reader.hpp"
 #include "io/error.hpp"
@@ -30,28 +30,8 @@ io::DataIndex only(const io::DataIndex& data, std::size_t field) {
   return one;
 }
 
-// How often each label is there; what is not to be learnt is not counted.
-std::map<std::int64_t, std::int64_t> count_labels(const io::DataIndex& data, std::size_t field,
-                                                  const io::BatchOptions& options) {
-  const io::DataIndex one = only(data, field);
-  io::BatchReader reader(one, options);
-  std::map<std::int64_t, std::int64_t> counts;
-  constexpr std::int64_t kTogether = 4096;
-  for (std::int64_t first = 0; first < data.samples; first += kTogether) {
-    std::vector<std::int64_t> ids(
-        static_cast<std::size_t>(std::min(kTogether, data.samples - first)));
-    std::iota(ids.begin(), ids.end(), first);
-    const io::Batch batch = reader.read(ids);
-    const auto* labels = reinterpret_cast<const std::int64_t*>(batch.targets[0].bytes.data());
-    for (std::size_t i = 0; i < batch.targets[0].bytes.size() / sizeof *labels; ++i) {
-      if (labels[i] != one.fields[0].options.ignore_index) ++counts[labels[i]];
-    }
-  }
-  return counts;
-}
-
 // Most and fewest, in words.
-std::string balance_text(const std::map<std::int64_t, std::int64_t>& counts) {
+std::string balance_text(const engine::LabelCounts& counts) {
   if (counts.empty()) return "no labels";
   const auto by_count = [](const auto& a, const auto& b) { return a.second < b.second; };
   const auto [least, most] = std::minmax_element(counts.begin(), counts.end(), by_count);
@@ -140,7 +120,9 @@ ordered_json inspect_config(const std::filesystem::path& path, const std::filesy
     const bool has_labels =
         field.options.role == io::FieldRole::target && field.options.dtype == io::DType::i64;
     if (has_labels) {
-      const auto counts = count_labels(data, f, config.run.data.batch);
+      std::vector<std::int64_t> all(static_cast<std::size_t>(data.samples));
+      std::iota(all.begin(), all.end(), std::int64_t{0});
+      const engine::LabelCounts counts = engine::count_labels(data, f, all, config.run.data.batch);
       for (const auto& [label, count] : counts) entry["labels"][std::to_string(label)] = count;
       line += "; " + balance_text(counts);
     }

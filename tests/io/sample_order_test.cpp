@@ -1,5 +1,7 @@
 #include "io/sample_order.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "tests/support/catch.hpp"
@@ -101,4 +103,53 @@ TEST_CASE("block shuffle reads a block inside few windows") {
     for (std::size_t k = i; k < i + 14; ++k) blocks.insert(stream[k] / 7);
     REQUIRE(blocks.size() <= 4);
   }
+}
+
+TEST_CASE("shards of one class each: every early step of a full shuffle sees all classes") {
+  constexpr std::int64_t kShard = 1000;
+  io::OrderOptions o = options(io::Shuffle::full, 4 * kShard);
+  o.streams = 4;
+  o.micro_batch = 8;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    o.seed = seed;
+    const io::SampleOrder order(o);
+    for (std::int64_t step = 0; step < 10; ++step) {
+      std::set<std::int64_t> classes;
+      for (std::int64_t m = 0; m < o.streams; ++m) {
+        for (const std::int64_t s : order.micro_batch(0, step, m)) classes.insert(s / kShard);
+      }
+      REQUIRE(classes.size() == 4);
+    }
+  }
+}
+
+TEST_CASE("neighbours, epochs and seeds are not correlated") {
+  constexpr std::int64_t kSamples = 20000;
+  const auto correlation = [](const std::vector<std::int64_t>& a,
+                              const std::vector<std::int64_t>& b, std::size_t lag) {
+    const double mean = (kSamples - 1) / 2.0, variance = (kSamples * 1.0 * kSamples - 1) / 12;
+    double sum = 0;
+    for (std::size_t i = lag; i < a.size(); ++i) {
+      sum += (static_cast<double>(a[i]) - mean) * (static_cast<double>(b[i - lag]) - mean);
+    }
+    return sum / static_cast<double>(a.size() - lag) / variance;
+  };
+  // Five standard deviations of the correlation of independent permutations.
+  const double bound = 5 / std::sqrt(static_cast<double>(kSamples));
+  io::OrderOptions o = options(io::Shuffle::full, kSamples);
+  const io::SampleOrder order(o);
+  o.seed = 12;
+  const io::SampleOrder other(o);
+  const std::vector<std::int64_t> first = epoch(order, 0, 6), second = epoch(order, 1, 6),
+                                  another = epoch(other, 0, 6);
+  for (const std::size_t lag : {1u, 2u, 4u, 24u})
+    REQUIRE(std::abs(correlation(first, first, lag)) < bound);
+  for (const std::size_t lag : {0u, 1u}) {
+    REQUIRE(std::abs(correlation(first, second, lag)) < bound);
+    REQUIRE(std::abs(correlation(first, another, lag)) < bound);
+  }
+  // The sequence as it is stored would be seen.
+  std::vector<std::int64_t> stored = first;
+  std::sort(stored.begin(), stored.end());
+  REQUIRE(correlation(stored, stored, 1) > 0.99);
 }

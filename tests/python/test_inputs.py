@@ -219,6 +219,20 @@ def test_logarithm_scale_and_measured_deviation(run):
     assert "has the same value everywhere" in run.hadal("train", code=65).stderr
 
 
+def test_sorted_classes_that_the_order_does_not_mix_are_warned_of(run):
+    run.fields(x=numpy.zeros((400, 3, 8, 8), "f4"), y=numpy.arange(400) // 40)
+    model = CONVNET.replace("classes = 3", "classes = 10")
+    run.config(model + TRAIN.format(steps=10).replace("batch = 4", "batch = 8"))
+    sorted_order = run.hadal("train", "--set", "run.dir=a").stderr
+    assert "the first 10 steps hold 2 of the 10 classes" in sorted_order, sorted_order
+    for shuffle in ("full", "auto"):
+        done = run.hadal("train", "--set", f"run.dir={run.folder}/{shuffle}", "--set", f"data.shuffle={shuffle}")
+        assert "of the 10 classes" not in done.stderr
+    blocks = run.hadal("train", "--set", "run.dir=b", "--set", "data.shuffle=block", "--set", "data.block=40", "--set",
+                       "data.window=1").stderr
+    assert "of the 10 classes" in blocks
+
+
 def test_staged_files_train_to_the_same_bits_and_are_removed(run):
     draws = numpy.random.default_rng(2)
     run.fields(x=draws.standard_normal((48, 3, 8, 8)).astype("f4"), y=numpy.arange(48) % 3)
