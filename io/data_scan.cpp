@@ -117,8 +117,12 @@ std::vector<std::string> objects_of(const Hdf5File& opened, const std::string& f
 std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedDataset& like,
                                        const DatasetQuery& query) {
   std::vector<ScannedDataset> found;
-  const auto [path, attribute] = split_attribute(query.path);
-  const std::vector<std::string> objects = objects_of(opened, like.file, path);
+  // A dataset may be called so.
+  const bool is_name = std::ranges::binary_search(opened.datasets(), query.path);
+  const auto [path, attribute] =
+      is_name ? std::pair(query.path, std::string()) : split_attribute(query.path);
+  const std::vector<std::string> objects =
+      is_name ? std::vector{path} : objects_of(opened, like.file, path);
   if (!attribute.empty()) {
     ScannedDataset& scan = found.emplace_back(like);
     scan.stored = opened.describe_attribute(objects, attribute);

@@ -98,6 +98,25 @@ std::optional<NumberType> element_type(hid_t type) {
   return NumberType{.dtype = *dtype, .big_endian = big_endian, .inner = {}};
 }
 
+// As h5py stores bool.
+hid_t boolean_type() {
+  const hid_t type = H5Tenum_create(H5T_STD_I8LE);
+  const signed char no = 0, yes = 1;
+  H5Tenum_insert(type, "FALSE", &no);
+  H5Tenum_insert(type, "TRUE", &yes);
+  return type;
+}
+
+// Sign, exponent and mantissa in 16 bits: IEEE 754's binary16 and bfloat16.
+hid_t small_float(std::size_t exponent_bits) {
+  const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+  const std::size_t mantissa_bits = 15 - exponent_bits;
+  H5Tset_fields(type, 15, mantissa_bits, exponent_bits, 0, mantissa_bits);
+  H5Tset_size(type, 2);
+  H5Tset_ebias(type, (std::size_t{1} << (exponent_bits - 1)) - 1);
+  return type;
+}
+
 UniqueType element_in_memory(hid_t file_type) {
   switch (H5Tget_class(file_type)) {
     case H5T_ARRAY: {
@@ -188,18 +207,38 @@ UniqueType memory_type(hid_t file_type, const std::string& column) {
 }
 
 hid_t file_type(DType dtype) {
+  static const hid_t boolean = boolean_type();
+  static const hid_t half = small_float(/*exponent_bits=*/5);
+  static const hid_t brain = small_float(/*exponent_bits=*/8);
   switch (dtype) {
+    case DType::boolean:
+      return boolean;
     case DType::u8:
       return H5T_STD_U8LE;
+    case DType::i8:
+      return H5T_STD_I8LE;
+    case DType::u16:
+      return H5T_STD_U16LE;
+    case DType::i16:
+      return H5T_STD_I16LE;
+    case DType::u32:
+      return H5T_STD_U32LE;
+    case DType::i32:
+      return H5T_STD_I32LE;
+    case DType::u64:
+      return H5T_STD_U64LE;
     case DType::i64:
       return H5T_STD_I64LE;
+    case DType::f16:
+      return half;
+    case DType::bf16:
+      return brain;
     case DType::f32:
       return H5T_IEEE_F32LE;
     case DType::f64:
       return H5T_IEEE_F64LE;
-    default:
-      throw Error(ErrorKind::bug, fmt::format("HDF5 is not written as {}", name_of(dtype)));
   }
+  throw Error(ErrorKind::bug, "a type without a name in HDF5");
 }
 
 }  // namespace hadal::io

@@ -35,7 +35,7 @@ std::string type_name(hid_t type);
 // The type in memory: the file's own numbers with this machine's byte order, back to back.
 UniqueType memory_type(hid_t file_type, const std::string& column);
 
-// The type in files that this program writes, little-endian; a bug error for one it does not write.
+// The type in files that this program writes, little-endian.
 hid_t file_type(DType dtype);
 
 }  // namespace hadal::io

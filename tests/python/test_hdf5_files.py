@@ -233,6 +233,15 @@ def test_complex_numbers_and_array_types_have_further_axes(tmp_path, options):
     check(tmp_path, tmp_path / "x.h5", expected=numbers("i2", (6, 3, 2)))
 
 
+def test_names_may_hold_the_signs_that_paths_use(tmp_path):
+    data = numbers("f4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in ("a@b", "runs/*", "c:d", "[x]?"):
+            file[name] = data
+    for name in ("/a@b", "/runs/*", "/c:d", "/[x]?"):
+        check(tmp_path, tmp_path / "x.h5", dataset=name, expected=data)
+
+
 @pytest.mark.parametrize("options", [{}, {"chunks": (7,)}, {"chunks": (7,), "compression": "gzip", "shuffle": True}])
 @pytest.mark.parametrize("longest", [5, 300, 70_000])
 def test_bytes_of_variable_length(tmp_path, options, longest):

@@ -115,6 +115,8 @@ def test_other_hdf5_files_repacked(tmp_path, name, chunk):
     draws = numpy.random.default_rng(1)
     data = {"x": draws.standard_normal((100, 30, 7)).astype("f4").round(1), "y": numpy.arange(100),
             "flag": draws.integers(0, 9, (100, 3)).astype("u1")}
+    for dtype in ("i1", "u2", "i2", "u4", "i4", "u8", "f2", "f8", "?"):
+        data[dtype] = draws.integers(0, 2 if dtype == "?" else 100, (100, 2)).astype(dtype)
     for part in range(2):
         with h5py.File(tmp_path / f"{part}.h5", "w") as file:
             for field, values in data.items():
