@@ -50,13 +50,6 @@ std::vector<std::string> shared_list(Communicator& comm, const std::vector<std::
   return io::parse_json(broadcast_text(comm, text)).get<std::vector<std::string>>();
 }
 
-// Compact, and chunk tables as they are.
-std::string packed(const json& document) {
-  std::string bytes;
-  json::to_cbor(document, bytes);
-  return bytes;
-}
-
 }  // namespace
 
 std::string name_of(Split split) {
@@ -67,10 +60,15 @@ bool has_split(const DataOptions& options, Split split) {
   return !patterns_of(options, split).empty();
 }
 
-io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split split) {
+io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split split,
+                           KnownScans* known) {
+  KnownScans nothing;
   std::vector<io::FieldOptions> fields = options.fields;
-  for (io::FieldOptions& field : fields)
-    field.path = in_group(group_of(options, split), field.path);
+  for (io::FieldOptions& field : fields) {
+    for (std::string* path : {&field.path, &field.offsets, &field.lengths}) {
+      if (!path->empty()) *path = in_group(group_of(options, split), *path);
+    }
+  }
   // Fields from the same files are scanned with one open.
   std::map<std::vector<std::string>, std::vector<std::size_t>> groups;
   for (std::size_t f = 0; f < fields.size(); ++f) {
@@ -81,21 +79,13 @@ io::DataIndex open_dataset(Communicator& comm, const DataOptions& options, Split
     const std::vector<std::string> files = shared_list(comm, patterns, name_of(split));
     std::vector<io::DatasetQuery> queries;
     for (const std::size_t f : members) {
-      queries.emplace_back(fields[f].path, fields[f].one_sample);
+      io::DatasetQuery& query = queries.emplace_back(fields[f].path, fields[f].one_sample);
+      query.series = fields[f].series;
+      query.offsets = fields[f].offsets;
+      query.lengths = fields[f].lengths;
     }
-    json mine = json::array();
-    for (std::size_t i = static_cast<std::size_t>(comm.rank()); i < files.size();
-         i += static_cast<std::size_t>(comm.size())) {
-      mine.push_back({{"file", i}, {"scans", io::scan_file(files[i], queries)}});
-    }
-    // By file, then by field: what it is made of.
-    std::vector<std::vector<std::vector<io::ScannedDataset>>> by_file(files.size());
-    for (const std::string& theirs : all_gather_text(comm, packed(mine))) {
-      for (const json& one : json::from_cbor(theirs)) {
-        by_file[one.at("file").get<std::size_t>()] =
-            one.at("scans").get<std::vector<std::vector<io::ScannedDataset>>>();
-      }
-    }
+    const std::vector<io::FileScans> by_file =
+        scan_together(comm, files, queries, known != nullptr ? *known : nothing);
     for (std::size_t m = 0; m < members.size(); ++m) {
       std::vector<io::ScannedDataset>& all = scans[members[m]];
       for (const auto& file : by_file) all.insert(all.end(), file[m].begin(), file[m].end());

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "engine/plan.hpp"
 #include "io/batch_reader.hpp"
+#include "io/sample_order.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -41,15 +43,12 @@ LabelCounts count_labels(const io::DataIndex& data, std::size_t field,
   return counts;
 }
 
-std::string poor_mix(const RunConfig& config, const io::DataIndex& data,
-                     const io::SampleOrder& order) {
-  std::vector<std::int64_t> samples;
-  const std::int64_t streams = config.train.global_batch / config.train.micro_batch;
-  for (std::int64_t step = 0; step < std::min(kFirstSteps, order.steps_per_epoch()); ++step) {
-    for (std::int64_t m = 0; m < streams; ++m) {
-      for (const std::int64_t id : order.micro_batch(0, step, m)) samples.push_back(id);
-    }
-  }
+std::string poor_mix(const RunConfig& config, const io::DataIndex& data) {
+  const io::OrderOptions options = order_options(config, data);
+  if (options.shuffle == io::Shuffle::full) return "";
+  const io::SampleOrder order(options);
+  const std::int64_t steps = std::min(kFirstSteps, order.steps_per_epoch());
+  const std::vector<std::int64_t> samples = order.first_samples(steps);
   for (std::size_t f = 0; f < data.fields.size(); ++f) {
     const io::FieldIndex& field = data.fields[f];
     if (!has_labels(field) || std::ssize(samples) < kEnough * field.options.classes) continue;
@@ -59,8 +58,7 @@ std::string poor_mix(const RunConfig& config, const io::DataIndex& data,
         "the first {} steps hold {} of the {} classes of \"{}\": the samples lie sorted, and this "
         "order does not mix them; set data.shuffle = \"full\", a larger data.window, or repack "
         "them with hadal pack --order shuffled",
-        std::min(kFirstSteps, order.steps_per_epoch()), seen, field.options.classes,
-        field.options.name);
+        steps, seen, field.options.classes, field.options.name);
   }
   return "";
 }

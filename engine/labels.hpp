@@ -8,7 +8,6 @@
 
 #include "engine/run_config.hpp"
 #include "io/data_index.hpp"
-#include "io/sample_order.hpp"
 
 namespace hadal::engine {
 
@@ -20,8 +19,8 @@ LabelCounts count_labels(const io::DataIndex& data, std::size_t field,
                          std::span<const std::int64_t> samples, const io::BatchOptions& options);
 
 // Where the first steps of an epoch hold less than half of the classes, though enough samples for
-// all of them: what to do about it, in words. Else empty. Reads the labels of those steps.
-std::string poor_mix(const RunConfig& config, const io::DataIndex& data,
-                     const io::SampleOrder& order);
+// all of them: what to do about it, in words. Else empty. Reads the labels of those steps, unless
+// the order is a full shuffle.
+std::string poor_mix(const RunConfig& config, const io::DataIndex& data);
 
 }  // namespace hadal::engine

@@ -93,7 +93,7 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
                          .block_starts = {},
                          .window = data.window};
   const io::FieldIndex* const largest = &largest_field(index);
-  const std::int64_t chunk_rows = largest->parts.front().stored.chunk_rows;
+  const std::int64_t chunk_rows = largest->parts.front().samples_a_chunk();
   const bool small = index.samples * index.sample_bytes() < kSmallData;
   ShuffleChoice choice = data.shuffle;
   if (choice == ShuffleChoice::automatic) {
@@ -103,7 +103,7 @@ io::OrderOptions order_options(const RunConfig& config, const io::DataIndex& ind
   if (choice == ShuffleChoice::block) {
     order.shuffle = io::Shuffle::block;
     for (std::size_t p = 0; p < largest->parts.size(); ++p) {
-      const std::int64_t part_chunk = largest->parts[p].stored.chunk_rows;
+      const std::int64_t part_chunk = largest->parts[p].samples_a_chunk();
       const std::int64_t rows = part_chunk > 0 ? part_chunk : data.block;
       // A part of a dataset may begin inside a chunk.
       std::int64_t next = rows - largest->parts[p].first_row % rows;
@@ -123,20 +123,22 @@ double decoding_amplification(const RunConfig& config, const io::DataIndex& inde
   const io::FieldIndex& largest = largest_field(index);
   const io::StoredDataset& stored = largest.parts.front().stored;
   const auto rows = static_cast<double>(std::min(stored.chunk_rows, stored.rows()));
-  if (const auto window = static_cast<double>(largest.rows_of_sample()); window > 1) {
-    // Every chunk that it touches, on average over where it begins.
-    return rows <= 1 ? 1 : (rows + window - 1) / window;
-  }
-  if (rows <= 1 || order.shuffle == io::Shuffle::none) return 1;
+  if (rows <= 1) return 1;
   // What a rank mixes at a time: all samples, or a window of blocks a stream.
-  auto mixed = static_cast<double>(index.samples * index.sample_bytes());
+  const auto window = static_cast<double>(largest.rows_of_sample());
+  double mixed = static_cast<double>(index.samples * index.sample_bytes()) / window;
   if (order.shuffle == io::Shuffle::block) {
     const auto blocks = static_cast<double>(order.block_starts.size() - 1);
     const auto streams = static_cast<double>((order.streams + ranks - 1) / ranks);
     mixed *= std::min(1.0, streams * static_cast<double>(order.window) / blocks);
   }
-  const double kept = std::min(1.0, static_cast<double>(config.data.batch.memory_bytes) / mixed);
-  return 1 + (rows - 1) * (1 - kept);
+  const double kept =
+      order.shuffle == io::Shuffle::none
+          ? 1.0
+          : std::min(1.0, static_cast<double>(config.data.batch.memory_bytes) / mixed);
+  // A chunk is decoded once, or for each of the samples that touch it, on average over where they
+  // begin.
+  return (kept + (1 - kept) * (rows + window - 1)) / window;
 }
 
 std::vector<std::int64_t> good_micro_batches(std::int64_t micro_batches, int ranks) {

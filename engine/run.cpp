@@ -88,10 +88,12 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                    RunObserver& observer) {
   RunConfig config = given;
   // Config and data, checked before anything is computed or written.
-  io::DataIndex train_data = open_dataset(comm, config.data, Split::train);
+  const fs::path cache = config.run.dir / "index.cache";
+  KnownScans known = read_known(comm, cache);
+  io::DataIndex train_data = open_dataset(comm, config.data, Split::train, &known);
   const bool validates = has_split(config.data, Split::valid);
   io::DataIndex valid_data =
-      validates ? open_dataset(comm, config.data, Split::valid) : io::DataIndex{};
+      validates ? open_dataset(comm, config.data, Split::valid, &known) : io::DataIndex{};
   TrainingPlan plan;
   run_collectively(comm, "checking the config",
                    [&] { plan = check_plan(config, train_data, comm.size()); });
@@ -100,8 +102,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   settle_scaling(comm, config, train_data, valid_data);
   run_collectively(comm, "looking at the order", [&] {
     if (comm.rank() != 0) return;
-    const std::string warning =
-        poor_mix(config, train_data, io::SampleOrder(order_options(config, train_data)));
+    const std::string warning = poor_mix(config, train_data);
     if (!warning.empty()) io::log_warning(warning);
   });
 
@@ -122,6 +123,8 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
   TrainOutcome outcome{.model = model_path, .checkpoint = {}};
   outcome.checkpoint = resume(config, place, comm, session, identity, store);
+  write_known(comm, cache, known);
+  known = {};
 
   WorkerPool& pool = session.pool();
   std::optional<Evaluator> evaluator;

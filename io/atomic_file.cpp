@@ -62,6 +62,10 @@ void sync_file(int fd, const std::filesystem::path& path) {
   if (::fsync(fd) != 0) throw system_error(ErrorKind::storage, "cannot sync", path.string(), errno);
 }
 
+UniqueFd open_directly(const std::filesystem::path& path) {
+  return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
+}
+
 void sync_folder(const std::filesystem::path& folder) {
   const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw system_error(ErrorKind::storage, "cannot open", folder.string(), errno);

@@ -37,6 +37,9 @@ std::string read_file(const std::filesystem::path& path);
 // Opens for reading, or throws a storage error.
 UniqueFd open_for_reading(const std::filesystem::path& path);
 
+// The same past the system's cache (O_DIRECT); nothing where the file system cannot.
+UniqueFd open_directly(const std::filesystem::path& path);
+
 // Makes renames and new names inside `folder` durable.
 void sync_folder(const std::filesystem::path& folder);
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "io/axes.hpp"
 #include "io/normalise.hpp"
 #include "kernels/noise.hpp"
 #include "kernels/resample.hpp"
@@ -20,10 +21,6 @@ struct Box {
   std::array<std::int64_t, kAxes> first{};
   std::array<std::int64_t, kAxes> size{};
 };
-
-std::size_t spatial_count(const std::string& axes) {
-  return axes.size() - (axes.starts_with('C') ? 1 : 0);
-}
 
 // [C, H, W] as [C, 1, H, W], and so on: spatial axes are the last ones.
 Shape four_axes(const Shape& shape, std::size_t spatial) {
@@ -186,20 +183,10 @@ Box any_window(const Shape& from, const Transform& transform, DrawStream& stream
 
 }  // namespace
 
-std::string axes_of(const FieldOptions& options, std::size_t axes) {
-  static const std::string kUsual[] = {"", "W", "HW", "CHW", "CDHW"};
-  if (options.layout.empty()) return axes < std::size(kUsual) ? kUsual[axes] : "";
-  std::string letters = options.layout.substr(1);  // N, the samples
-  if (const std::size_t at = letters.find('C'); at != std::string::npos) {
-    letters = "C" + letters.erase(at, 1);
-  }
-  return letters;
-}
-
 Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::string& fault) {
   Shape now = shape;
   const std::string axes = axes_of(options, shape.size());
-  const std::size_t spatial = spatial_count(axes);
+  const std::size_t spatial = spatial_axes(axes);
   for (const Transform& transform : options.augment) {
     if (transform.kind == TransformKind::noise || is_mixing(transform.kind)) continue;
     if (axes.size() != shape.size() || spatial < 1 || spatial > 3) {
@@ -248,7 +235,7 @@ Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::stri
 
 Augment::Augment(const FieldOptions& options, const Shape& shape) : dtype_(options.dtype) {
   const std::string axes = axes_of(options, shape.size());
-  Shape four = four_axes(shape, spatial_count(axes));
+  Shape four = four_axes(shape, spatial_axes(axes));
   const bool labels = options.role == FieldRole::target && options.classes > 0;
   label_beyond_.assign(static_cast<std::size_t>(four[0]), labels ? options.ignore_index : 0);
   beyond_.assign(static_cast<std::size_t>(four[0]), 0.0f);

@@ -14,9 +14,6 @@
 
 namespace hadal::io {
 
-// The axes of a sample in a batch by their letters, channels first: "CHW", "HW".
-std::string axes_of(const FieldOptions& options, std::size_t axes);
-
 // The shape of a sample behind the transforms, from the one before them. A fault, in words, goes to
 // `fault`.
 Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::string& fault);

@@ -128,7 +128,7 @@ BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
     : index_(index),
       options_(options),
       mixes_(mixes(index)),
-      fetcher_(index, options.memory_bytes),
+      fetcher_(index, options.memory_bytes, options.direct),
       good_(static_cast<std::size_t>(index.samples / 64 + 1)) {
   for (const FieldIndex& field : index.fields) {
     augments_.emplace_back(field.options, field.whole_shape);

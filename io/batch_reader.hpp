@@ -23,7 +23,8 @@ enum class OnBadSample { stop, skip };
 
 struct BatchOptions {
   std::int64_t memory_bytes = std::int64_t{1} << 30;
-  int readers = 2;  // threads, for whoever reads ahead
+  int readers = 2;      // threads, for whoever reads ahead
+  bool direct = false;  // read past the system's cache
   CheckFinite check_finite = CheckFinite::batch;
   OnBadSample on_bad_sample = OnBadSample::stop;
 };

@@ -156,6 +156,55 @@ double value_at(std::span<const std::byte> bytes, DType dtype, std::int64_t elem
   });
 }
 
+std::optional<std::vector<std::byte>> stored_as(double value, DType dtype) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size_bytes(dtype)));
+  const auto put = [&](auto number, bool is_exact) -> std::optional<std::vector<std::byte>> {
+    std::memcpy(bytes.data(), &number, sizeof number);
+    if (is_exact) return bytes;
+    return std::nullopt;
+  };
+  const auto whole = [&]<class T>(T) {
+    const double least = static_cast<double>(std::numeric_limits<T>::min());
+    const bool fits_it = value == std::floor(value) && value >= least &&
+                         value < std::ldexp(1.0, std::numeric_limits<T>::digits);
+    return put(fits_it ? static_cast<T>(value) : T{}, fits_it);
+  };
+  switch (dtype) {
+    case DType::boolean:
+      return put(static_cast<std::uint8_t>(value != 0), value == 0 || value == 1);
+    case DType::u8:
+      return whole(std::uint8_t{});
+    case DType::i8:
+      return whole(std::int8_t{});
+    case DType::u16:
+      return whole(std::uint16_t{});
+    case DType::i16:
+      return whole(std::int16_t{});
+    case DType::u32:
+      return whole(std::uint32_t{});
+    case DType::i32:
+      return whole(std::int32_t{});
+    case DType::u64:
+      return whole(std::uint64_t{});
+    case DType::i64:
+      return whole(std::int64_t{});
+    case DType::f32:
+      return put(static_cast<float>(value), true);
+    case DType::f64:
+      return put(value, true);
+    case DType::f16:
+    case DType::bf16:
+      // The bits of a short float that is exact: found by trying them all.
+      for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+        const auto half = static_cast<std::uint16_t>(bits);
+        const float wide = dtype == DType::f16 ? to_float(Half{half}) : to_float(Brain{half});
+        if (static_cast<double>(wide) == value) return put(half, true);
+      }
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 bool always_exact(DType from, DType to) { return !(from == DType::f64 && to == DType::f32); }
 
 }  // namespace hadal::io

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "io/dtype.hpp"
 
@@ -25,6 +26,9 @@ std::optional<ConversionFault> convert(std::span<const std::byte> from, DType fr
 
 // Values as float64 (f16 and bf16 included), for statistics and messages.
 double value_at(std::span<const std::byte> bytes, DType dtype, std::int64_t element);
+
+// A number as a file would hold it, in this machine's byte order. Empty where the type cannot.
+std::optional<std::vector<std::byte>> stored_as(double value, DType dtype);
 
 // False where some float conversions round (float64 to float32): said once in the log.
 bool always_exact(DType from, DType to);

@@ -42,6 +42,11 @@ void check_field(const FieldIndex& field, std::vector<std::string>& faults) {
         "{}: a window of several rows goes with neither one_hot nor decode nor channels last",
         where));
   }
+  for (const ScannedDataset& part : field.parts) {
+    if (stored_as(options.pad, part.stored.dtype)) continue;
+    faults.push_back(fmt::format("{}: pad = {} is no {}, as {} stores it", where, options.pad,
+                                 name_of(part.stored.dtype), part.file));
+  }
   const bool is_heap = std::any_of(field.parts.begin(), field.parts.end(),
                                    [](const ScannedDataset& part) { return part.stored.is_heap; });
   if (is_heap && options.decode.empty()) {
@@ -147,7 +152,7 @@ FieldIndex index_field(const FieldOptions& options, const std::vector<ScannedDat
                                   options.path, reason));
     }
     ScannedDataset& part = field.parts.emplace_back(scan);
-    part.first_row += options.window_first;
+    if (!options.is_ragged()) part.first_row += options.window_first;
     part.rows -= reach - 1;
     field.row_starts.push_back(field.row_starts.back() + part.rows);
   }
@@ -200,6 +205,7 @@ DataIndex build_index(const std::vector<FieldOptions>& fields,
   std::vector<std::string> faults;
   std::int64_t reach = 1;
   for (const FieldOptions& field : fields) {
+    if (field.is_ragged()) continue;
     reach = std::max(reach, field.window_first + std::max<std::int64_t>(1, field.window_rows));
   }
   for (std::size_t f = 0; f < fields.size(); ++f) {

@@ -24,10 +24,15 @@ enum class FieldRole { input, target, weight, id };
 struct FieldOptions {
   std::string name;
   FieldRole role = FieldRole::input;
-  std::string path;                // dataset inside the file (see DatasetQuery)
-  bool one_sample = false;         // all of a dataset is one sample
+  std::string path;         // dataset inside the file (see DatasetQuery)
+  bool one_sample = false;  // all of a dataset is one sample
+  bool series = false;      // a dataset is [series, rows, …]
+  std::string offsets;      // datasets that tell which rows a sample has (see DatasetQuery)
+  std::string lengths;
+  double pad = 0;                  // as stored: behind the last row of a sample that has too few
   std::vector<std::string> files;  // where it is not in the split's own files
-  // A sample is so many rows, [rows, …], from so many behind its own; 0: its own row.
+  // A sample is so many rows, [rows, …], from so many behind its own (or behind its first, where it
+  // has several); 0: its own row.
   std::int64_t window_first = 0;
   std::int64_t window_rows = 0;
   DType dtype = DType::f32;  // float32 or int64
@@ -49,6 +54,7 @@ struct FieldOptions {
   Shape scores;
   std::int64_t ignore_index = -100;
 
+  bool is_ragged() const { return !offsets.empty() || !lengths.empty(); }
   bool operator==(const FieldOptions&) const = default;
 };
 

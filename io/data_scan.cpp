@@ -18,15 +18,6 @@ namespace {
 
 constexpr std::int64_t kProbeBytes = 64 << 10;
 
-std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
-  const UniqueFd fd = open_for_reading(file);
-  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
-  read_at(fd.get(), probe, 0, file);
-  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
-  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
-  return hash_bytes(probe, head);
-}
-
 // The same for what a reference leads to; the library is no way out there.
 void verify_bytes(const Hdf5File& opened, const RawFile& raw, const StoredDataset& stored,
                   std::int64_t row, std::span<const std::byte> reference) {
@@ -49,7 +40,7 @@ void verify_extents(const Hdf5File& opened, const std::string& file, StoredDatas
   std::vector<std::byte> ours(bytes), theirs(bytes);
   for (const std::int64_t row : {std::int64_t{0}, stored.rows() / 3 * 2}) {
     if (row >= stored.rows()) return;
-    StoredRows rows(stored, raw.path(), raw.fd(), row, 1, ours);
+    StoredRows rows(stored, raw, row, 1, ours);
     std::vector<std::byte> memory(static_cast<std::size_t>(rows.raw_bytes()));
     std::vector<RawRead> reads;
     rows.add_reads(memory, reads);
@@ -114,6 +105,50 @@ std::vector<std::string> objects_of(const Hdf5File& opened, const std::string& f
   return names;
 }
 
+// Has the library look at a few rows. Where they differ it must read them all.
+void verify_scan(const Hdf5File& opened, const DatasetQuery& query, const std::string& object,
+                 ScannedDataset& scan) {
+  StoredDataset& stored = scan.stored;
+  if (stored.extents.storage == Extents::Storage::memory || stored.rows() == 0) return;
+  const std::string where = fmt::format("{}:{}", scan.file, object);
+  std::vector<StoredDataset> views{query.one_sample ? opened.describe(object) : stored};
+  if (query.series) {
+    views = {series_of(stored, 0, where), series_of(stored, stored.rows() - 1, where)};
+  }
+  for (StoredDataset& view : views) {
+    verify_extents(opened, scan.file, view);
+    if (view.extents.storage == stored.extents.storage) continue;
+    if (query.one_sample) make_one_row(view, where);  // says why not
+    stored.extents.reason = view.extents.reason;
+    stored.extents.storage = view.extents.storage;
+    return;
+  }
+}
+
+// What a query sees of a dataset.
+std::vector<ScannedDataset> seen_as(const Hdf5File& opened, const DatasetQuery& query,
+                                    ScannedDataset scan) {
+  const std::string where = fmt::format("{}:{}", scan.file, scan.stored.path);
+  const std::string& bounds = query.offsets.empty() ? query.lengths : query.offsets;
+  std::vector<ScannedDataset> seen;
+  if (query.series) {
+    for (std::int64_t s = scan.first_row; s < scan.first_row + scan.rows; ++s) {
+      ScannedDataset& one = seen.emplace_back(scan);
+      one.stored = series_of(scan.stored, s, where);
+      one.first_row = 0;
+      one.rows = one.stored.rows();
+    }
+    return seen;
+  }
+  if (!bounds.empty()) {
+    scan.bounds = read_bounds(opened, bounds, !query.lengths.empty(), scan.stored.rows(),
+                              fmt::format("{}:{}", scan.file, bounds));
+    scan.rows = std::ssize(*scan.bounds) - 1;
+  }
+  seen.push_back(std::move(scan));
+  return seen;
+}
+
 std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedDataset& like,
                                        const DatasetQuery& query) {
   std::vector<ScannedDataset> found;
@@ -123,6 +158,11 @@ std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedData
       is_name ? std::pair(query.path, std::string()) : split_attribute(query.path);
   const std::vector<std::string> objects =
       is_name ? std::vector{path} : objects_of(opened, like.file, path);
+  const bool is_ragged = !(query.offsets + query.lengths).empty();
+  if (is_ragged && (!attribute.empty() || objects.size() != 1)) {
+    throw Error(ErrorKind::data,
+                fmt::format("{}: offsets and lengths need one dataset", query.path));
+  }
   if (!attribute.empty()) {
     ScannedDataset& scan = found.emplace_back(like);
     scan.stored = opened.describe_attribute(objects, attribute);
@@ -137,27 +177,44 @@ std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedData
     scan.rows = scan.stored.rows();
     // Of many that are alike, the first and the last.
     const bool looks = objects.size() < 3 || object == objects.front() || object == objects.back();
-    if (looks && scan.stored.extents.storage != Extents::Storage::memory) {
-      StoredDataset rows = query.one_sample ? opened.describe(object) : scan.stored;
-      verify_extents(opened, scan.file, rows);
-      scan.stored.extents.reason = rows.extents.reason;
-      scan.stored.extents.storage = rows.extents.storage;
-      if (query.one_sample && !rows.extents.past_library()) {
-        make_one_row(rows, fmt::format("{}:{}", scan.file, object));  // says why not
+    if (looks) verify_scan(opened, query, object, scan);
+    std::vector<ScannedDataset> parts = made_of(std::move(scan));
+    if (parts.size() > 1 && is_ragged) {
+      throw Error(ErrorKind::data,
+                  fmt::format("{}:{} is made of several datasets; offsets and lengths need one",
+                              like.file, query.path));
+    }
+    for (ScannedDataset& part : parts) {
+      if (!part.fault.empty()) return {std::move(part)};
+      for (ScannedDataset& seen : seen_as(opened, query, std::move(part))) {
+        found.push_back(std::move(seen));
       }
     }
-    for (ScannedDataset& part : made_of(std::move(scan))) found.push_back(std::move(part));
   }
   return found;
 }
 
 }  // namespace
 
-std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
-                                                   const std::vector<DatasetQuery>& queries) {
+std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
+  const UniqueFd fd = open_for_reading(file);
+  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
+  read_at(fd.get(), probe, 0, file);
+  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
+  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
+  return hash_bytes(probe, head);
+}
+
+std::int64_t ScannedDataset::samples_a_chunk() const {
+  if (bounds == nullptr || stored.chunk_rows == 0) return stored.chunk_rows;
+  return std::max<std::int64_t>(
+      1, stored.chunk_rows * rows / std::max<std::int64_t>(1, stored.rows()));
+}
+
+FileScans scan_file(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries) {
   ScannedDataset like;
   like.listed = like.file = file.string();
-  std::vector<std::vector<ScannedDataset>> found(queries.size());
+  FileScans found(queries.size());
   const auto fail = [&](std::size_t q, const std::string& fault) {
     like.fault = fault;
     like.stored.path = queries[q].path;
@@ -201,16 +258,11 @@ static void to_json(nlohmann::json& json, const Extents& extents) {
           {"file", extents.file},
           {"offset", extents.offset},
           {"chunk", extents.chunk},
-          {"filters", extents.filters}};
-  const auto binary = [](const void* data, std::size_t size) {
-    const auto* bytes = static_cast<const std::uint8_t*>(data);
-    return nlohmann::json::binary({bytes, bytes + size});
-  };
-  if (extents.chunks != nullptr) {
-    json["chunks"] = binary(extents.chunks->data(), extents.chunks->size() * sizeof(Extent));
-  }
+          {"filters", extents.filters},
+          {"series", {extents.series, extents.place}}};
   if (extents.values != nullptr) {
-    json["values"] = binary(extents.values->data(), extents.values->size());
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(extents.values->data());
+    json["values"] = nlohmann::json::binary({bytes, bytes + extents.values->size()});
   }
 }
 
@@ -221,19 +273,16 @@ static void from_json(const nlohmann::json& json, Extents& extents) {
   json.at("offset").get_to(extents.offset);
   json.at("chunk").get_to(extents.chunk);
   json.at("filters").get_to(extents.filters);
+  json.at("series").at(0).get_to(extents.series);
+  json.at("series").at(1).get_to(extents.place);
   if (json.contains("values")) {
     const auto& values = json.at("values").get_binary();
     const auto* begin = reinterpret_cast<const std::byte*>(values.data());
     extents.values = std::make_shared<const std::vector<std::byte>>(begin, begin + values.size());
   }
-  if (!json.contains("chunks")) return;
-  const auto& bytes = json.at("chunks").get_binary();
-  auto chunks = std::make_shared<std::vector<Extent>>(bytes.size() / sizeof(Extent));
-  if (!bytes.empty()) std::memcpy(chunks->data(), bytes.data(), bytes.size());
-  extents.chunks = std::move(chunks);
 }
 
-void to_json(nlohmann::json& json, const ScannedDataset& s) {
+static void to_json(nlohmann::json& json, const ScannedDataset& s) {
   json = {{"listed", s.listed},
           {"file", s.file},
           {"path", s.stored.path},
@@ -248,13 +297,15 @@ void to_json(nlohmann::json& json, const ScannedDataset& s) {
           {"filters", s.stored.filters},
           {"stored_bytes", s.stored.stored_bytes},
           {"heap", {s.stored.is_heap, s.stored.heap_base}},
+          {"series", s.stored.series},
           {"extents", s.stored.extents},
           {"file_bytes", s.file_bytes},
           {"content_hash", s.content_hash},
           {"fault", s.fault}};
+  if (s.bounds != nullptr) json["bounds"] = *s.bounds;
 }
 
-void from_json(const nlohmann::json& json, ScannedDataset& s) {
+static void from_json(const nlohmann::json& json, ScannedDataset& s) {
   json.at("listed").get_to(s.listed);
   json.at("file").get_to(s.file);
   json.at("path").get_to(s.stored.path);
@@ -273,10 +324,40 @@ void from_json(const nlohmann::json& json, ScannedDataset& s) {
   json.at("stored_bytes").get_to(s.stored.stored_bytes);
   json.at("heap").at(0).get_to(s.stored.is_heap);
   json.at("heap").at(1).get_to(s.stored.heap_base);
+  json.at("series").get_to(s.stored.series);
   json.at("extents").get_to(s.stored.extents);
   json.at("file_bytes").get_to(s.file_bytes);
   json.at("content_hash").get_to(s.content_hash);
   json.at("fault").get_to(s.fault);
+  if (json.contains("bounds")) {
+    s.bounds = std::make_shared<const std::vector<std::int64_t>>(
+        json.at("bounds").get<std::vector<std::int64_t>>());
+  }
+}
+
+nlohmann::json packed(const FileScans& scans, std::vector<Extent>& tables) {
+  nlohmann::json lengths = nlohmann::json::array();
+  for (const std::vector<ScannedDataset>& found : scans) {
+    for (const ScannedDataset& scan : found) {
+      const std::span<const Extent> table = scan.stored.extents.chunks.all();
+      tables.insert(tables.end(), table.begin(), table.end());
+      lengths.push_back(table.size());
+    }
+  }
+  return {{"scans", scans}, {"tables", std::move(lengths)}};
+}
+
+FileScans unpacked(const nlohmann::json& json, const ChunkTable& tables, std::size_t& next) {
+  FileScans scans = json.at("scans").get<FileScans>();
+  auto length = json.at("tables").begin();
+  for (std::vector<ScannedDataset>& found : scans) {
+    for (ScannedDataset& scan : found) {
+      const auto count = (length++)->get<std::size_t>();
+      scan.stored.extents.chunks = tables.part(next, count);
+      next += count;
+    }
+  }
+  return scans;
 }
 
 }  // namespace hadal::io

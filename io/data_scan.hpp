@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/dataset_views.hpp"
 #include "io/hdf5_file.hpp"
 
 namespace hadal::io {
@@ -21,7 +22,13 @@ struct DatasetQuery {
   DatasetQuery(std::string named, bool whole) : path(std::move(named)), one_sample(whole) {}
 
   std::string path;
+  bool operator==(const DatasetQuery&) const = default;
+
   bool one_sample = false;  // all of a dataset is one sample, not a row of it
+  bool series = false;      // a dataset is [series, rows, …]
+  // Datasets that tell which rows a sample has, where that differs: where they begin, or how many.
+  std::string offsets;
+  std::string lengths;
 };
 
 // Rows that a dataset gives. `fault` is empty where it can be used.
@@ -30,18 +37,28 @@ struct ScannedDataset {
   std::string file;    // that holds it: of a virtual dataset, another one
   StoredDataset stored;
   std::int64_t first_row = 0;  // of the dataset
-  std::int64_t rows = 0;
+  std::int64_t rows = 0;       // or samples, where `bounds` tell the rows of each
+  Bounds bounds;
   std::int64_t file_bytes = 0;
   std::uint64_t content_hash = 0;  // of the file's size, first and last 64 KiB: not of its place
   std::string fault;
+
+  // How many samples lie in a chunk, on average; 0 where the dataset is not chunked.
+  std::int64_t samples_a_chunk() const;
 };
 
-// Scans one file: for each query the datasets that it is made of, of a virtual one its sources.
-// Never throws for what the file contains.
-std::vector<std::vector<ScannedDataset>> scan_file(const std::filesystem::path& file,
-                                                   const std::vector<DatasetQuery>& queries);
+// Of one file, for each query: the datasets that it is made of, of a virtual one its sources.
+using FileScans = std::vector<std::vector<ScannedDataset>>;
 
-void to_json(nlohmann::json& json, const ScannedDataset& scanned);
-void from_json(const nlohmann::json& json, ScannedDataset& scanned);
+// Never throws for what the file contains.
+FileScans scan_file(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries);
+
+// Of a file's size and of its first and last 64 KiB. Throws a storage error.
+std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes);
+
+// All but the chunk tables, which are large and go their own way: they are put behind `tables`.
+nlohmann::json packed(const FileScans& scans, std::vector<Extent>& tables);
+// The tables are parts of `tables`, from number `next` on, which is moved behind them.
+FileScans unpacked(const nlohmann::json& json, const ChunkTable& tables, std::size_t& next);
 
 }  // namespace hadal::io

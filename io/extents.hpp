@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/chunk_filters.hpp"
@@ -20,6 +22,26 @@ struct Extent {
   std::uint32_t mask = 0;  // bit i: filter i was left out
 };
 
+// Chunks in the order of the grid, last axis fastest. Copies and parts of it share one memory.
+struct ChunkTable {
+  std::shared_ptr<const Extent> chunks;  // the first; keeps alive what holds them
+  std::size_t count = 0;
+
+  ChunkTable() = default;
+  explicit ChunkTable(std::vector<Extent> made) : count(made.size()) {
+    const auto owner = std::make_shared<const std::vector<Extent>>(std::move(made));
+    chunks = {owner, owner->data()};
+  }
+  ChunkTable part(std::size_t first, std::size_t size) const {
+    ChunkTable cut;
+    cut.chunks = {chunks, chunks.get() + first};
+    cut.count = size;
+    return cut;
+  }
+  std::span<const Extent> all() const { return {chunks.get(), count}; }
+  const Extent& operator[](std::size_t i) const { return chunks.get()[i]; }
+};
+
 struct Extents {
   enum class Storage { contiguous, chunked, memory, library };
   Storage storage = Storage::library;
@@ -31,7 +53,10 @@ struct Extents {
 
   Shape chunk;  // chunked: its extents, at the dataset's edges too
   std::vector<ChunkFilter> filters;
-  std::shared_ptr<const std::vector<Extent>> chunks;  // in the order of the grid, last axis fastest
+  ChunkTable chunks;
+  // Where a chunk holds so many series (see Hdf5File::series), this one is number `place` of them.
+  std::int64_t series = 1;
+  std::int64_t place = 0;
 
   // memory: all rows, in this machine's byte order; of what is small and scattered over a file.
   std::shared_ptr<const std::vector<std::byte>> values;

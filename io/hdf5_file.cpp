@@ -9,13 +9,14 @@
 #include <map>
 #include <optional>
 
-#include "io/atomic_file.hpp"
+#include "io/dataset_views.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_driver.hpp"
 #include "io/hdf5_guard.hpp"
 #include "io/hdf5_handle.hpp"
 #include "io/hdf5_layout.hpp"
 #include "io/hdf5_objects.hpp"
+#include "io/hdf5_superblock.hpp"
 #include "io/hdf5_type.hpp"
 #include "io/heap_objects.hpp"
 #include "io/nearest.hpp"
@@ -36,51 +37,6 @@ std::string library_reason() {
       },
       &reason);
   return reason.empty() ? "unknown reason" : reason;
-}
-
-std::uint64_t little_endian(const std::string& bytes, std::size_t at, std::size_t width) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < width && at + i < bytes.size(); ++i) {
-    value |= static_cast<std::uint64_t>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
-  }
-  return value;
-}
-
-// Why a file did not open, from its superblock (HDF5 File Format Specification 3.0, section II.A).
-std::string reason_not_opened(const std::filesystem::path& path, const std::string& library) {
-  std::error_code failure;
-  const auto size = std::filesystem::file_size(path, failure);
-  std::string head(64, '\0');
-  try {
-    const UniqueFd fd = open_for_reading(path);
-    head.resize(std::min<std::size_t>(head.size(), failure ? 0 : size));
-    read_at(fd.get(), std::as_writable_bytes(std::span(head)), 0, path);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  if (head.size() < 12 || head.compare(0, 8, "\x89HDF\r\n\x1a\n") != 0) {
-    return fmt::format("{} is not an HDF5 file ({} bytes)", path.string(), size);
-  }
-  const unsigned version = static_cast<unsigned char>(head[8]);
-  const std::size_t width = static_cast<unsigned char>(version < 2 ? head[13] : head[9]);
-  const std::size_t base_at = version < 2 ? (version == 1 ? 28 : 24) : 12;
-  const std::uint64_t end = little_endian(head, base_at + 2 * width, width);
-  if (end > size) {
-    return fmt::format("{} is cut off: it has {} bytes, its superblock says {}; copy it again",
-                       path.string(), size, end);
-  }
-  if (version >= 3 && (static_cast<unsigned char>(head[11]) & 1u) != 0) {
-    return fmt::format(
-        "{} is marked as open for writing; if no program writes it any more, run: h5clear -s '{}'",
-        path.string(), path.string());
-  }
-  if (version > 3) {
-    return fmt::format(
-        "{} has superblock version {}, newer than this HDF5 library reads; convert it"
-        " with: h5repack --high=3",
-        path.string(), version);
-  }
-  return fmt::format("{} cannot be opened: {}", path.string(), library);
 }
 
 Shape extents(hid_t space) {
@@ -112,20 +68,6 @@ void keep_in_memory(StoredDataset& stored, std::vector<std::byte> values) {
 }
 
 }  // namespace
-
-// All of a dataset as its only row.
-void make_one_row(StoredDataset& stored, const std::string& where) {
-  if (!stored.extents.past_library() || stored.is_heap) {
-    throw data_error(
-        fmt::format("{} cannot be one sample: {}", where,
-                    stored.is_heap ? "its rows have different lengths" : stored.extents.reason));
-  }
-  stored.shape.insert(stored.shape.begin(), 1);
-  ++stored.record_axes;
-  if (stored.extents.storage != Extents::Storage::chunked) return;
-  stored.extents.chunk.insert(stored.extents.chunk.begin(), 1);
-  stored.chunk_rows = 1;
-}
 
 std::int64_t StoredDataset::row_bytes() const {
   return element_count(sample_shape()) * size_bytes(dtype);
@@ -340,8 +282,13 @@ void Hdf5File::read_rows(const StoredDataset& stored, std::int64_t first, std::i
   const Shape shape = extents(space.get());
   std::vector<hsize_t> start(shape.size(), 0);
   std::vector<hsize_t> size(shape.begin(), shape.end());
-  start[0] = static_cast<hsize_t>(first);
-  size[0] = static_cast<hsize_t>(count);
+  const std::size_t rows = stored.series < 0 ? 0 : 1;  // the axis that counts them
+  if (rows == 1) {
+    start[0] = static_cast<hsize_t>(stored.series);
+    size[0] = 1;
+  }
+  start[rows] = static_cast<hsize_t>(first);
+  size[rows] = static_cast<hsize_t>(count);
   const UniqueSpace memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr));
   const UniqueType file_type(H5Dget_type(handle));
   const UniqueType type = memory_type(file_type.get(), stored.column);

@@ -43,6 +43,7 @@ struct StoredDataset {
   std::int64_t stored_bytes = 0;
   Extents extents;
   std::vector<VirtualSource> sources;  // of a virtual dataset, in the order of its rows
+  std::int64_t series = -1;            // one of them, of a dataset [series, rows, …]; -1: is none
   // Rows are references to bytes of variable length (see HeapReference), of files whose addresses
   // begin at `heap_base`.
   bool is_heap = false;
@@ -57,10 +58,6 @@ struct StoredDataset {
     return record_bytes > 0 ? record_bytes : size_bytes(dtype);
   }
 };
-
-// Makes all of a dataset, described row by row, its only row. Throws a data error, in which `where`
-// names it, where only the library can read it.
-void make_one_row(StoredDataset& stored, const std::string& where);
 
 class Hdf5File {
  public:

@@ -93,7 +93,7 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
                     "and is damaged",
                     where(file, stored), to_string(stored.shape), count, bytes));
   }
-  auto chunks = std::make_shared<std::vector<Extent>>(static_cast<std::size_t>(count));
+  std::vector<Extent> chunks(static_cast<std::size_t>(count));
   std::vector<hsize_t> offset(axes);
   std::int64_t present = 0, gap = -1;
   RawDataProbe probe;
@@ -109,7 +109,7 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
     hsize_t stored_bytes = 0;
     std::byte nowhere{};
     probe.reset();
-    Extent& chunk = (*chunks)[static_cast<std::size_t>(n)];
+    Extent& chunk = chunks[static_cast<std::size_t>(n)];
     const bool found =
         H5Dget_chunk_storage_size(handle, offset.data(), &stored_bytes) >= 0 && stored_bytes > 0 &&
         H5Dread_chunk(handle, H5P_DEFAULT, offset.data(), &chunk.mask, &nowhere) >= 0;
@@ -128,7 +128,7 @@ void find_chunks(const fs::path& file, hid_t handle, bool plain_edges, StoredDat
                     "is at row {} (its producer probably died); write it again",
                     where(file, stored), present, count, gap));
   }
-  extents.chunks = std::move(chunks);
+  extents.chunks = ChunkTable(std::move(chunks));
 }
 
 // A selection that is one solid box, of a space of this shape: its first element and the one behind

@@ -8,7 +8,7 @@
 #include <numbers>
 #include <optional>
 
-#include "io/augment.hpp"
+#include "io/axes.hpp"
 #include "io/error.hpp"
 
 namespace hadal::io {
@@ -194,8 +194,7 @@ void mix_batch(Batch& batch, const DataIndex& index, const Draws& draws) {
       const std::vector<Transform> mixers = mixers_of(field.options);
       if (mixers.empty()) continue;
       const std::size_t axes = field.sample_shape.size();
-      const std::string letters = axes_of(field.options, axes);
-      const std::size_t spatial = letters.size() - (letters.starts_with('C') ? 1 : 0);
+      const std::size_t spatial = spatial_axes(axes_of(field.options, axes));
       const Shape extents(field.sample_shape.end() - static_cast<std::ptrdiff_t>(spatial),
                           field.sample_shape.end());
       if (mixtures.empty()) {

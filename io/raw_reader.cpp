@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <new>
 #include <tuple>
 #ifdef HADAL_HAS_URING
 #include <liburing.h>
@@ -29,6 +32,7 @@ struct Run {
   std::int64_t bytes = 0;
   std::vector<iovec> parts;
   const std::string* path = nullptr;
+  bool direct = false;
 };
 
 Error failed(const Run& run, std::int64_t at, const std::string& why) {
@@ -47,7 +51,7 @@ std::vector<Run> join(std::vector<RawRead> reads) {
                        runs.back().offset + runs.back().bytes == read.offset &&
                        runs.back().parts.size() < kMostParts &&
                        runs.back().bytes + bytes <= kMostBytes;
-    if (!joins) runs.push_back({read.fd, read.offset, 0, {}, read.path});
+    if (!joins) runs.push_back({read.fd, read.offset, 0, {}, read.path, read.direct});
     runs.back().parts.push_back({read.to.data(), read.to.size()});
     runs.back().bytes += bytes;
   }
@@ -56,6 +60,7 @@ std::vector<Run> join(std::vector<RawRead> reads) {
 
 // `done` bytes have been read.
 void read_rest(Run& run, std::int64_t done) {
+  const std::int64_t end = run.offset + run.bytes;
   for (;;) {
     while (!run.parts.empty() && done >= static_cast<std::int64_t>(run.parts.front().iov_len)) {
       const auto whole = static_cast<std::int64_t>(run.parts.front().iov_len);
@@ -63,7 +68,7 @@ void read_rest(Run& run, std::int64_t done) {
       run.offset += whole;
       run.parts.erase(run.parts.begin());
     }
-    if (run.parts.empty()) return;
+    if (run.parts.empty() || run.offset + done >= end) return;
     iovec& first = run.parts.front();
     first.iov_base = static_cast<std::byte*>(first.iov_base) + done;
     first.iov_len -= static_cast<std::size_t>(done);
@@ -150,21 +155,75 @@ bool is_in_cache(const Run& run) {
                    RWF_NOWAIT) == run.bytes;
 }
 
-}  // namespace
+// What O_DIRECT asks of places in a file and in memory, on every file system that has it.
+constexpr std::int64_t kPage = 4096;
 
-std::size_t read_all(std::vector<RawRead> reads) {
-  std::vector<Run> runs = join(std::move(reads));
-  std::erase_if(runs, is_in_cache);
+void wait_for(std::vector<Run>& runs) {
 #ifdef HADAL_HAS_URING
   if (runs.size() > 1) {
     if (Ring& ring = ring_of_thread(); ring.error() == 0) {
       ring.read(runs);
-      return runs.size();
+      return;
     }
   }
 #endif
   for (Run& run : runs) read_rest(run, 0);
-  return runs.size();
+}
+
+// The pages that hold the runs, into memory of their own, from there to where they belong. The last
+// page of a file may be short.
+void wait_for_pages(const std::vector<Run>& runs) {
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  thread_local std::unique_ptr<std::byte, Free> memory;
+  thread_local std::int64_t room = 0;
+  std::vector<Run> pages;
+  std::int64_t bytes = 0;
+  for (const Run& run : runs) {
+    Run& page = pages.emplace_back(run);
+    page.offset = run.offset / kPage * kPage;
+    page.bytes = run.offset + run.bytes - page.offset;
+    bytes += (page.bytes + kPage - 1) / kPage * kPage;
+  }
+  if (room < bytes) {
+    memory.reset(
+        static_cast<std::byte*>(std::aligned_alloc(kPage, static_cast<std::size_t>(bytes))));
+    if (memory == nullptr) throw std::bad_alloc();
+    room = bytes;
+  }
+  std::byte* next = memory.get();
+  for (Run& page : pages) {
+    const std::int64_t whole = (page.bytes + kPage - 1) / kPage * kPage;
+    page.parts = {{next, static_cast<std::size_t>(whole)}};
+    next += whole;
+  }
+  wait_for(pages);
+  next = memory.get();
+  for (const Run& run : runs) {
+    const std::int64_t before = run.offset % kPage;
+    const std::byte* from = next + before;
+    for (const iovec& part : run.parts) {
+      std::memcpy(part.iov_base, from, part.iov_len);
+      from += part.iov_len;
+    }
+    next += (before + run.bytes + kPage - 1) / kPage * kPage;
+  }
+}
+
+}  // namespace
+
+std::size_t read_all(std::vector<RawRead> reads) {
+  std::vector<Run> runs = join(std::move(reads));
+  const auto direct =
+      std::stable_partition(runs.begin(), runs.end(), [](const Run& run) { return !run.direct; });
+  const std::vector<Run> past_cache(std::make_move_iterator(direct),
+                                    std::make_move_iterator(runs.end()));
+  runs.erase(direct, runs.end());
+  std::erase_if(runs, is_in_cache);
+  wait_for(runs);
+  if (!past_cache.empty()) wait_for_pages(past_cache);
+  return runs.size() + past_cache.size();
 }
 
 std::string describe_raw_reader() {

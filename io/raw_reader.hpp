@@ -16,6 +16,7 @@ struct RawRead {
   std::int64_t offset = 0;
   std::span<std::byte> to;
   const std::string* path = nullptr;  // for messages; must live until read_all() returns
+  bool direct = false;  // the file was opened with O_DIRECT: whole pages are read, and copied
 };
 
 // Fills every `to` whole, in no special order; returns how many reads were waited for. Any thread.

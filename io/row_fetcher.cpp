@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/convert.hpp"
 #include "io/error.hpp"
 
 namespace hadal::io {
@@ -19,9 +20,14 @@ constexpr std::int64_t kRawBytes = std::int64_t{64} << 20;
 std::int64_t bytes_of(const FieldIndex& field) {
   std::int64_t bytes = 0;
   for (const ScannedDataset& part : field.parts) {
-    bytes += part.rows * part.stored.row_bytes();
+    bytes += (part.bounds != nullptr ? part.stored.rows() : part.rows) * part.stored.row_bytes();
   }
   return bytes;
+}
+
+// Over and over the bytes of one number.
+void fill(std::span<std::byte> out, const std::vector<std::byte>& number) {
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = number[i % number.size()];
 }
 
 const std::string& raw_path(const ScannedDataset& part) {
@@ -30,15 +36,24 @@ const std::string& raw_path(const ScannedDataset& part) {
 
 }  // namespace
 
-RowFetcher::RowFetcher(const DataIndex& index, std::int64_t memory_bytes)
+RowFetcher::RowFetcher(const DataIndex& index, std::int64_t memory_bytes, bool direct)
     : index_(index),
       cache_(memory_bytes),
-      raw_files_(kMostRawFiles),
-      library_files_(kMostLibraryFiles) {
+      raw_files_(kMostRawFiles,
+                 [direct](const std::string& path, const std::string& place) {
+                   return std::make_shared<const RawFile>(path, place, direct);
+                 }),
+      library_files_(kMostLibraryFiles, [](const std::string&, const std::string& place) {
+        return std::make_shared<const Hdf5File>(place);
+      }) {
   std::int64_t all = 0;
   for (const FieldIndex& field : index.fields) all += bytes_of(field);
   for (const FieldIndex& field : index.fields) {
     stays_.push_back(all <= memory_bytes || bytes_of(field) <= memory_bytes / 8);
+    std::vector<std::vector<std::byte>>& pads = pads_.emplace_back();
+    for (const ScannedDataset& part : field.parts) {
+      pads.push_back(stored_as(field.options.pad, part.stored.dtype).value());
+    }
   }
 }
 
@@ -78,8 +93,13 @@ RowFetcher::Fetched RowFetcher::fetch(std::span<const std::int64_t> ids,
   plan.fetched.waited = run(plan.loads);
   for (const Share& share : plan.shares) {
     cache_.wait(*share.block);
-    plan.fetched.rows[share.field][share.sample] =
+    const std::span<const std::byte> bytes =
         share.block->bytes().subspan(share.offset, share.bytes);
+    if (share.to.empty()) {
+      plan.fetched.rows[share.field][share.sample] = bytes;
+    } else {
+      std::ranges::copy(bytes, share.to.begin());
+    }
   }
   for (std::size_t f = 0; f < index_.fields.size(); ++f) {
     if (index_.fields[f].parts.front().stored.is_heap) follow(f, ids, plan.fetched);
@@ -103,30 +123,67 @@ void RowFetcher::follow(std::size_t f, std::span<const std::int64_t> ids, Fetche
   for (const std::span<const std::byte> object : fetched.rows[f]) read_ += std::ssize(object);
 }
 
-// What sample number `k` needs of a field: its own row, or a share of a block.
+// What sample number `k` needs of a field: rows of its own, or shares of blocks.
 void RowFetcher::add(std::size_t f, std::size_t k, std::int64_t id, std::span<std::byte> place,
                      Plan& plan) {
   const FieldIndex& field = index_.fields[f];
   const std::size_t number = field.part_of(id);
   const ScannedDataset& part = field.parts[number];
   const StoredDataset& stored = part.stored;
-  const std::int64_t row = part.first_row + id - field.row_starts[number];
   const auto bytes = static_cast<std::size_t>(field.sample_bytes(part));
-  const std::int64_t count = field.rows_of_sample();
+  std::int64_t row = part.first_row + id - field.row_starts[number];
+  std::int64_t count = field.rows_of_sample();
+  if (part.bounds != nullptr) {
+    const auto at = static_cast<std::size_t>(row);
+    row = (*part.bounds)[at] + field.options.window_first;
+    count = std::clamp<std::int64_t>((*part.bounds)[at + 1] - row, 0, count);
+  }
   const std::int64_t rows = block_rows(f, stored);
-  // A window may lie in several blocks, and is never asked for twice in an epoch.
-  if (count > 1 || (rows == 1 && !stays_[f])) {
-    // Parts of other types have rows of other sizes.
-    if (place.size() != bytes) {
-      plan.fetched.held.push_back(std::make_shared<Block>());
-      place = plan.fetched.held.back()->allocate(bytes);
-    }
-    plan.loads.push_back({.part = &part, .first = row, .count = count, .out = place});
-    plan.fetched.rows[f][k] = place;
+  const bool is_alone = rows == 1 && !stays_[f];  // nothing of it is kept
+  if (count == 1 && part.bounds == nullptr && !is_alone) {
+    add_share({.field = f, .sample = k, .block = nullptr, .offset = 0, .bytes = 0, .to = {}}, row,
+              1, number, plan);
     return;
   }
-  const BlockCache::Key key{static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(number),
-                            row / rows};
+  // Parts of other types have rows of other sizes.
+  if (place.size() != bytes) {
+    plan.fetched.held.push_back(std::make_shared<Block>());
+    place = plan.fetched.held.back()->allocate(bytes);
+  }
+  plan.fetched.rows[f][k] = place;
+  const auto row_bytes = static_cast<std::size_t>(stored.row_bytes());
+  const auto filled = static_cast<std::size_t>(count) * row_bytes;
+  fill(place.subspan(filled), pads_[f][number]);
+  if (is_alone) {
+    if (count > 0) {
+      plan.loads.push_back(
+          {.part = &part, .first = row, .count = count, .out = place.first(filled)});
+    }
+    return;
+  }
+  // Rows that lie in several blocks come together in the place.
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t next = std::min(count - done, rows - (row + done) % rows);
+    const auto at = static_cast<std::size_t>(done) * row_bytes;
+    add_share({.field = f,
+               .sample = k,
+               .block = nullptr,
+               .offset = 0,
+               .bytes = 0,
+               .to = place.subspan(at, static_cast<std::size_t>(next) * row_bytes)},
+              row + done, next, number, plan);
+    done += next;
+  }
+}
+
+// `count` rows from `row` on, of one block of part `number`.
+void RowFetcher::add_share(Share share, std::int64_t row, std::int64_t count, std::size_t number,
+                           Plan& plan) {
+  const ScannedDataset& part = index_.fields[share.field].parts[number];
+  const StoredDataset& stored = part.stored;
+  const std::int64_t rows = block_rows(share.field, stored);
+  const BlockCache::Key key{static_cast<std::uint32_t>(share.field),
+                            static_cast<std::uint32_t>(number), row / rows};
   auto [block, claimed] = cache_.find_or_claim(key);
   const std::int64_t first = row / rows * rows;
   if (claimed) {
@@ -136,7 +193,10 @@ void RowFetcher::add(std::size_t f, std::size_t k, std::int64_t id, std::span<st
                           .block = block.get(),
                           .key = key});
   }
-  plan.shares.push_back({f, k, block.get(), static_cast<std::size_t>(row - first) * bytes, bytes});
+  share.block = block.get();
+  share.offset = static_cast<std::size_t>((row - first) * stored.row_bytes());
+  share.bytes = static_cast<std::size_t>(count * stored.row_bytes());
+  plan.shares.push_back(share);
   plan.fetched.held.push_back(std::move(block));
 }
 
@@ -209,8 +269,7 @@ std::size_t RowFetcher::run_raw(std::span<Load*> loads) {
   std::int64_t raw_bytes = 0;
   for (const Load* load : loads) {
     files.push_back(raw_file(*load->part));
-    rows.emplace_back(load->part->stored, files.back()->path(), files.back()->fd(), load->first,
-                      load->count, load->out);
+    rows.emplace_back(load->part->stored, *files.back(), load->first, load->count, load->out);
     raw_bytes += rows.back().raw_bytes();
   }
   thread_local std::vector<std::byte> memory;

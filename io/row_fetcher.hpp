@@ -21,8 +21,9 @@ namespace hadal::io {
 
 class RowFetcher {
  public:
-  // `index` must outlive this; `memory_bytes` bounds the blocks that nobody is using.
-  RowFetcher(const DataIndex& index, std::int64_t memory_bytes);
+  // `index` must outlive this; `memory_bytes` bounds the blocks that nobody is using; `direct`:
+  // chunks and rows are read past the system's cache, where the file system can.
+  RowFetcher(const DataIndex& index, std::int64_t memory_bytes, bool direct = false);
 
   struct Fetched {
     // By field, then by sample: in this machine's byte order, valid as long as this lives. Of
@@ -74,6 +75,7 @@ class RowFetcher {
     const Block* block;
     std::size_t offset;
     std::size_t bytes;
+    std::span<std::byte> to;  // where it is copied to, with other shares; empty: it stays there
   };
   // What a fetch gives, and what has to be done for it.
   struct Plan {
@@ -84,6 +86,7 @@ class RowFetcher {
 
   void add(std::size_t field, std::size_t k, std::int64_t id, std::span<std::byte> place,
            Plan& plan);
+  void add_share(Share share, std::int64_t row, std::int64_t count, std::size_t number, Plan& plan);
   void follow(std::size_t field, std::span<const std::int64_t> ids, Fetched& fetched);
   const std::string& place_of(const std::string& path) const;
   std::shared_ptr<const RawFile> raw_file(const ScannedDataset& part);
@@ -94,6 +97,7 @@ class RowFetcher {
 
   const DataIndex& index_;
   std::vector<bool> stays_;  // by field: small enough to be kept whole
+  std::vector<std::vector<std::vector<std::byte>>> pads_;  // by field and part: FieldOptions::pad
   Watch watch_;
   BlockCache cache_;
   OpenFiles<RawFile> raw_files_;

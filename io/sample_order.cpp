@@ -69,6 +69,16 @@ std::int64_t SampleOrder::stream_start(std::int64_t stream) const {
                                    options_.streams);
 }
 
+std::vector<std::int64_t> SampleOrder::first_samples(std::int64_t steps) const {
+  std::vector<std::int64_t> samples;
+  for (std::int64_t step = 0; step < std::min(steps, steps_); ++step) {
+    for (std::int64_t stream = 0; stream < options_.streams; ++stream) {
+      for (const std::int64_t id : micro_batch(0, step, stream)) samples.push_back(id);
+    }
+  }
+  return samples;
+}
+
 std::int64_t SampleOrder::stream_length(std::int64_t stream) const {
   return stream_start(stream + 1) - stream_start(stream);
 }

@@ -52,6 +52,9 @@ class SampleOrder {
   std::vector<std::int64_t> micro_batch(std::int64_t epoch, std::int64_t step,
                                         std::int64_t stream) const;
 
+  // Those of all streams in the first `steps` steps of the first epoch.
+  std::vector<std::int64_t> first_samples(std::int64_t steps) const;
+
   // Samples of a stream in one epoch.
   std::int64_t stream_length(std::int64_t stream) const;
 

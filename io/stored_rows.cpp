@@ -31,9 +31,9 @@ void swap_bytes(std::span<std::byte> bytes, std::int64_t size) {
 
 }  // namespace
 
-StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int fd,
-                       std::int64_t first, std::int64_t count, std::span<std::byte> out)
-    : stored_(stored), file_(file), fd_(fd), first_(first), count_(count), out_(out), target_(out) {
+StoredRows::StoredRows(const StoredDataset& stored, const RawFile& file, std::int64_t first,
+                       std::int64_t count, std::span<std::byte> out)
+    : stored_(stored), file_(file), first_(first), count_(count), out_(out), target_(out) {
   const Extents& extents = stored.extents;
   for (std::size_t d = 1; d < stored.stored_axes(); ++d) width_ *= stored.shape[d];
   if (stored.record_bytes > 0) {
@@ -52,7 +52,7 @@ StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int
   const std::int64_t rows = extents.chunk[0];
   for (std::int64_t r = first / rows; r * rows < first + count; ++r) {
     for (std::int64_t n = 0; n < across; ++n) {
-      Piece piece{.extent = &(*extents.chunks)[static_cast<std::size_t>(r * across + n)],
+      Piece piece{.extent = &extents.chunks[static_cast<std::size_t>(r * across + n)],
                   .start = std::vector<std::int64_t>(axes, 0),
                   .raw = {}};
       std::int64_t rest = n;
@@ -70,8 +70,8 @@ StoredRows::StoredRows(const StoredDataset& stored, const std::string& file, int
 
 // Stored as it is needed, and whole.
 bool StoredRows::reads_in_place(const Piece& piece) const {
-  return stored_.extents.filters.empty() && fills_rows_ && piece.start[0] >= first_ &&
-         piece.start[0] + stored_.extents.chunk[0] <= first_ + count_ &&
+  return stored_.extents.filters.empty() && fills_rows_ && stored_.extents.series == 1 &&
+         piece.start[0] >= first_ && piece.start[0] + stored_.extents.chunk[0] <= first_ + count_ &&
          piece.extent->bytes == chunk_bytes_;
 }
 
@@ -82,7 +82,7 @@ void StoredRows::add_reads(std::span<std::byte> raw, std::vector<RawRead>& reads
     return;
   }
   if (stored_.extents.storage == Extents::Storage::contiguous) {
-    reads.push_back({fd_, stored_.extents.offset + first_ * row_bytes(), target_, &file_});
+    reads.push_back(file_.read(stored_.extents.offset + first_ * row_bytes(), target_));
     return;
   }
   std::size_t used = 0;
@@ -96,7 +96,7 @@ void StoredRows::add_reads(std::span<std::byte> raw, std::vector<RawRead>& reads
       used += piece.extent->bytes;
     }
     piece.raw = to;
-    reads.push_back({fd_, piece.extent->offset, to, &file_});
+    reads.push_back(file_.read(piece.extent->offset, to));
   }
 }
 
@@ -117,8 +117,8 @@ void StoredRows::finish() {
 
 void StoredRows::decode(const Piece& piece) {
   const Extents& extents = stored_.extents;
-  const ChunkFilters filters(extents.filters, chunk_bytes_);
-  const bool whole = fills_rows_ && piece.start[0] >= first_ &&
+  const ChunkFilters filters(extents.filters, chunk_bytes_ * extents.series);
+  const bool whole = fills_rows_ && extents.series == 1 && piece.start[0] >= first_ &&
                      piece.start[0] + extents.chunk[0] <= first_ + count_;
   thread_local std::vector<std::byte> memory;
   std::span<std::byte> chunk;
@@ -126,17 +126,20 @@ void StoredRows::decode(const Piece& piece) {
     chunk = target_.subspan(static_cast<std::size_t>((piece.start[0] - first_) * row_bytes()),
                             static_cast<std::size_t>(chunk_bytes_));
   } else {
-    const auto bytes = static_cast<std::size_t>(chunk_bytes_);
+    const auto bytes = static_cast<std::size_t>(chunk_bytes_ * extents.series);
     if (memory.size() < bytes) memory.resize(bytes);
     chunk = std::span(memory).first(bytes);
   }
   const std::string fault = filters.decode(piece.raw, piece.extent->mask, chunk);
   if (!fault.empty()) {
     const std::int64_t last = std::min(piece.start[0] + extents.chunk[0], stored_.rows()) - 1;
-    throw Error(ErrorKind::data, fmt::format("{}:{} cannot be read in rows {} to {}: {}", file_,
-                                             stored_.path, piece.start[0], last, fault));
+    throw Error(ErrorKind::data,
+                fmt::format("{}:{} cannot be read in rows {} to {}: {}", file_.path(), stored_.path,
+                            piece.start[0], last, fault));
   }
-  if (!whole) copy_part(piece, chunk);
+  if (whole) return;
+  const auto part = static_cast<std::size_t>(chunk_bytes_);
+  copy_part(piece, chunk.subspan(static_cast<std::size_t>(extents.place) * part, part));
 }
 
 // What the chunk and the wanted rows have in common, line by line of the last axis.

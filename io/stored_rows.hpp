@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/hdf5_file.hpp"
+#include "io/open_files.hpp"
 #include "io/raw_reader.hpp"
 #include "io/recycled_bytes.hpp"
 
@@ -16,9 +17,8 @@ namespace hadal::io {
 class StoredRows {
  public:
   // Rows [first, first + count) of `stored`, which the library need not read (see Extents), into
-  // `out` in C order: count * row_bytes. `file` is the name for messages, `fd` the open file that
-  // holds the bytes. All must outlive this.
-  StoredRows(const StoredDataset& stored, const std::string& file, int fd, std::int64_t first,
+  // `out` in C order: count * row_bytes. `file` holds the bytes. All must outlive this.
+  StoredRows(const StoredDataset& stored, const RawFile& file, std::int64_t first,
              std::int64_t count, std::span<std::byte> out);
 
   // Bytes of memory that the raw data take besides `out`.
@@ -42,8 +42,7 @@ class StoredRows {
   void copy_part(const Piece& piece, std::span<const std::byte> chunk);
 
   const StoredDataset& stored_;
-  const std::string& file_;
-  int fd_;
+  const RawFile& file_;
   std::int64_t first_;
   std::int64_t count_;
   std::span<std::byte> out_;

@@ -49,6 +49,7 @@ struct Rules {
     if (run.run.dir.empty()) {
       run.run.dir = std::filesystem::absolute(path).parent_path() / "runs" / run.run.name;
     }
+    for (const io::FieldOptions& field : fields) check_rows(field);
     settle_terms();
     check_best();
     for (engine::TermOptions& term : run.objective.terms) check_term(term);
@@ -67,6 +68,24 @@ struct Rules {
     }
     if (run.optimizer.nesterov && run.optimizer.momentum == 0) {
       faults.push_back("optimizer.nesterov needs optimizer.momentum");
+    }
+  }
+
+  // One way to count what a dataset holds.
+  void check_rows(const io::FieldOptions& field) {
+    const int ways = static_cast<int>(field.one_sample) + static_cast<int>(field.series) +
+                     static_cast<int>(!field.offsets.empty()) +
+                     static_cast<int>(!field.lengths.empty());
+    if (ways > 1) {
+      faults.push_back(fmt::format(
+          "\"{}\": one_sample, series, offsets and lengths exclude each other", field.name));
+    }
+    if (field.is_ragged() && field.window_rows == 0) {
+      faults.push_back(
+          fmt::format("\"{}\" has samples of different lengths; set window = [0, rows] to the rows "
+                      "that each is "
+                      "cut or filled up to",
+                      field.name));
     }
   }
 

@@ -56,13 +56,8 @@ io::Image contact_sheet(const LoadedConfig& config, const io::DataIndex& data) {
   }
   const engine::RunConfig& run = config.run;
   const io::SampleOrder order(engine::order_options(run, data));
-  std::vector<std::int64_t> ids;
-  const std::int64_t streams = run.train.global_batch / run.train.micro_batch;
-  for (std::int64_t step = 0; step < order.steps_per_epoch(); ++step) {
-    for (std::int64_t m = 0; m < streams && std::ssize(ids) < kSheet * kSheet; ++m) {
-      for (const std::int64_t id : order.micro_batch(0, step, m)) ids.push_back(id);
-    }
-  }
+  const std::int64_t steps = (kSheet * kSheet - 1) / run.train.global_batch + 1;
+  std::vector<std::int64_t> ids = order.first_samples(steps);
   ids.resize(std::min<std::size_t>(ids.size(), kSheet * kSheet));
   const io::DataIndex one = only(data, static_cast<std::size_t>(field - data.fields.begin()));
   io::BatchReader reader(one, run.data.batch);

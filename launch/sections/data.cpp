@@ -72,6 +72,11 @@ void add_data(Table& table) {
             [](RunConfig& c, const json& v) { c.data.batch.memory_bytes = *parse_size(v); });
   table.set("data.readers", integer(1), 2, Bound::free, "Threads of a rank that read and decode.",
             [](RunConfig& c, const json& v) { c.data.batch.readers = v; });
+  table.set(
+      "data.direct", plain(Kind::boolean), false, Bound::free,
+      "Read past the system's cache (O_DIRECT): for data that do not fit into memory, on fast "
+      "disks.",
+      [](RunConfig& c, const json& v) { c.data.batch.direct = v; });
   table.set("data.stage", plain(Kind::text), nullptr, Bound::free,
             "Copy the files to this folder of each node before training; auto: $SLURM_TMPDIR, or "
             "else $TMPDIR.",
@@ -142,6 +147,18 @@ void add_fields(Table& table, const std::string& prefix, io::FieldRole role, con
   each("one_sample", plain(Kind::boolean), nullptr, Bound::identity,
        "All of a dataset is one sample, not a row of it.",
        [](io::FieldOptions& f, const json& v) { f.one_sample = v; });
+  each("series", plain(Kind::boolean), nullptr, Bound::identity,
+       "A dataset is [series, rows, ...]: its rows are samples, windows stay inside a series.",
+       [](io::FieldOptions& f, const json& v) { f.series = v; });
+  each("offsets", plain(Kind::text), nullptr, Bound::identity,
+       "Dataset with the row where each sample begins, where they have different numbers of rows.",
+       [](io::FieldOptions& f, const json& v) { f.offsets = v; });
+  each("lengths", plain(Kind::text), nullptr, Bound::identity,
+       "The same by how many rows each sample has.",
+       [](io::FieldOptions& f, const json& v) { f.lengths = v; });
+  each("pad", plain(Kind::number), nullptr, Bound::identity,
+       "Fills up, as stored, samples with fewer rows than the window.",
+       [](io::FieldOptions& f, const json& v) { f.pad = v.get<double>(); });
   each("window", plain(Kind::numbers), nullptr, Bound::identity,
        "[first, rows]: a sample is so many rows, from so many behind its own (series over time).",
        [](io::FieldOptions& f, const json& v) {

@@ -75,9 +75,13 @@ io::DataIndex index_of(const std::vector<std::filesystem::path>& files,
   std::vector<std::vector<io::ScannedDataset>> scans(options.size());
   for (const auto& file : files) {
     for (std::size_t f = 0; f < options.size(); ++f) {
-      // Through JSON, as between ranks.
-      const nlohmann::json json = io::scan_file(file, {"/other", options[f].path}).back().front();
-      scans[f].push_back(json.get<io::ScannedDataset>());
+      // Packed, as between ranks.
+      std::vector<io::Extent> tables;
+      const nlohmann::json json =
+          io::packed(io::scan_file(file, {"/other", options[f].path}), tables);
+      std::size_t next = 0;
+      scans[f].push_back(
+          io::unpacked(json, io::ChunkTable(std::move(tables)), next).back().front());
     }
   }
   return io::build_index(options, scans);

@@ -1,0 +1,108 @@
+#include "io/scan_cache.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "io/error.hpp"
+#include "io/hashing_file.hpp"
+
+namespace hadal::io {
+namespace {
+
+using nlohmann::json;
+
+// Of what bytes() writes: raise it with every change of what a scan finds.
+constexpr std::string_view kVersion = "hadal scans 1\n";
+
+std::string key_of(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries) {
+  std::string key = file.string();
+  for (const DatasetQuery& query : queries) {
+    key += fmt::format("\n{}\n{}{}\n{}\n{}", query.path, query.one_sample ? "one" : "",
+                       query.series ? "series" : "", query.offsets, query.lengths);
+  }
+  return key;
+}
+
+std::uint64_t hash_of(std::string_view bytes) {
+  return hash_bytes(std::as_bytes(std::span(bytes)));
+}
+
+}  // namespace
+
+std::optional<FileState> state_of(const std::filesystem::path& file) {
+  try {
+    FileState state;
+    state.bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
+    state.changed = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                        std::filesystem::last_write_time(file).time_since_epoch())
+                        .count();
+    state.content_hash = content_hash(file, state.bytes);
+    return state;
+  } catch (const std::exception&) {
+    return std::nullopt;  // the scan says why
+  }
+}
+
+// The version, a hash of what follows, the length of the chunk tables, these, and the rest as CBOR.
+ScanCache::ScanCache(std::string_view bytes) {
+  std::uint64_t hash = 0, table_bytes = 0;
+  constexpr std::size_t kHead = kVersion.size() + 2 * sizeof hash;
+  if (bytes.size() < kHead || !bytes.starts_with(kVersion)) return;
+  std::memcpy(&hash, bytes.data() + kVersion.size(), sizeof hash);
+  std::memcpy(&table_bytes, bytes.data() + kVersion.size() + sizeof hash, sizeof table_bytes);
+  if (hash != hash_of(bytes.substr(kVersion.size() + sizeof hash)) ||
+      table_bytes > bytes.size() - kHead) {
+    return;
+  }
+  std::vector<Extent> extents(table_bytes / sizeof(Extent));
+  std::memcpy(extents.data(), bytes.data() + kHead, extents.size() * sizeof(Extent));
+  const ChunkTable tables(std::move(extents));
+  std::size_t next = 0;
+  for (const json& one : json::from_cbor(bytes.substr(kHead + table_bytes))) {
+    const json& state = one.at("state");
+    entries_[one.at("key").get<std::string>()] = {.state = {state.at(0), state.at(1), state.at(2)},
+                                                  .scans = unpacked(one.at("found"), tables, next)};
+  }
+}
+
+std::string ScanCache::bytes() const {
+  json document = json::array();
+  std::vector<Extent> tables;
+  for (const auto& [key, entry] : entries_) {
+    const FileState& state = entry.state;
+    document.push_back({{"key", key},
+                        {"state", {state.bytes, state.changed, state.content_hash}},
+                        {"found", packed(entry.scans, tables)}});
+  }
+  const auto number = [](std::uint64_t value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  std::string body = number(tables.size() * sizeof(Extent));
+  body.append(reinterpret_cast<const char*>(tables.data()), tables.size() * sizeof(Extent));
+  json::to_cbor(document, body);
+  return std::string(kVersion) + number(hash_of(body)) + body;
+}
+
+const FileScans* ScanCache::find(const std::filesystem::path& file,
+                                 const std::vector<DatasetQuery>& queries,
+                                 const FileState& state) const {
+  const auto found = entries_.find(key_of(file, queries));
+  return found != entries_.end() && found->second.state == state ? &found->second.scans : nullptr;
+}
+
+void ScanCache::put(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries,
+                    const FileState& state, FileScans scans) {
+  for (const std::vector<ScannedDataset>& found : scans) {
+    for (const ScannedDataset& scan : found) {
+      if (!scan.fault.empty() || scan.file != scan.listed || !scan.stored.extents.file.empty() ||
+          !scan.stored.sources.empty()) {
+        return;
+      }
+    }
+  }
+  entries_[key_of(file, queries)] = {state, std::move(scans)};
+}
+
+}  // namespace hadal::io
