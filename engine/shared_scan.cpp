@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "engine/comm/host_memory.hpp"
 #include "io/atomic_file.hpp"
@@ -26,7 +28,7 @@ struct ScannedFile {
 };
 
 // Whether the library finds in one of the files, another one at each start, what is known of it.
-bool still_holds(const std::vector<ScannedFile>& known, const std::vector<std::string>& files,
+bool still_holds(std::span<const ScannedFile> known, const std::vector<std::string>& files,
                  const std::vector<io::DatasetQuery>& queries) {
   if (known.empty()) return true;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -48,28 +50,40 @@ bool still_holds(const std::vector<ScannedFile>& known, const std::vector<std::s
   return same;
 }
 
+// One file, known or not. A file that cannot be opened has no state.
+ScannedFile look_at(std::size_t number, const std::string& file,
+                    const std::vector<io::DatasetQuery>& queries, const io::ScanCache& before) {
+  ScannedFile one;
+  one.number = number;
+  try {
+    const io::RawFile raw(file);
+    one.state = io::state_of(raw);
+    const io::FileScans* known = before.find(file, queries, *one.state);
+    one.is_known = known != nullptr;
+    one.scans = one.is_known ? *known : io::scan_file(raw, *one.state, queries);
+  } catch (const io::Error&) {
+    one.scans = io::scan_file(file, queries);  // says why
+  }
+  return one;
+}
+
 // This rank's share of the files.
 std::vector<ScannedFile> scan_own(const Communicator& comm, const std::vector<std::string>& files,
                                   const std::vector<io::DatasetQuery>& queries,
                                   const io::ScanCache& before) {
-  std::vector<ScannedFile> known, fresh;
+  std::vector<ScannedFile> scanned;
   for (auto i = static_cast<std::size_t>(comm.rank()); i < files.size();
        i += static_cast<std::size_t>(comm.size())) {
-    ScannedFile one{.number = i, .state = io::state_of(files[i]), .scans = {}};
-    const io::FileScans* scans = one.state ? before.find(files[i], queries, *one.state) : nullptr;
-    one.is_known = scans != nullptr;
-    if (one.is_known) one.scans = *scans;
-    (one.is_known ? known : fresh).push_back(std::move(one));
+    scanned.push_back(look_at(i, files[i], queries, before));
   }
-  const bool holds = still_holds(known, files, queries);
-  for (ScannedFile& one : known) {
-    one.is_known = holds;
-    fresh.push_back(std::move(one));
+  const auto fresh = std::stable_partition(scanned.begin(), scanned.end(),
+                                           [](const ScannedFile& one) { return one.is_known; });
+  if (still_holds({scanned.begin(), fresh}, files, queries)) return scanned;
+  for (auto one = scanned.begin(); one != fresh; ++one) {
+    one->is_known = false;
+    one->scans = io::scan_file(files[one->number], queries);
   }
-  for (ScannedFile& one : fresh) {
-    if (!one.is_known) one.scans = io::scan_file(files[one.number], queries);
-  }
-  return fresh;
+  return scanned;
 }
 
 // Compact.

@@ -1,10 +1,13 @@
 #include "io/data_scan.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
@@ -32,10 +35,12 @@ void verify_bytes(const Hdf5File& opened, const RawFile& raw, const StoredDatase
 
 // Whether reading past the library gives what the library gives, for a few rows: it is the only
 // reader of HDF5's own structures, but not of what they point to.
-void verify_extents(const Hdf5File& opened, const std::string& file, StoredDataset& stored) {
+void verify_extents(const Hdf5File& opened, const RawFile& file, StoredDataset& stored) {
   Extents& extents = stored.extents;
   if (!extents.past_library() || !opened.can_decode(stored)) return;
-  const RawFile raw(extents.file.empty() ? file : extents.file);
+  std::optional<RawFile> other;
+  if (!extents.file.empty()) other.emplace(extents.file);
+  const RawFile& raw = other ? *other : file;
   const auto bytes = static_cast<std::size_t>(stored.row_bytes());
   std::vector<std::byte> ours(bytes), theirs(bytes);
   for (const std::int64_t row : {std::int64_t{0}, stored.rows() / 3 * 2}) {
@@ -106,8 +111,8 @@ std::vector<std::string> objects_of(const Hdf5File& opened, const std::string& f
 }
 
 // Has the library look at a few rows. Where they differ it must read them all.
-void verify_scan(const Hdf5File& opened, const DatasetQuery& query, const std::string& object,
-                 ScannedDataset& scan) {
+void verify_scan(const Hdf5File& opened, const RawFile& file, const DatasetQuery& query,
+                 const std::string& object, ScannedDataset& scan) {
   StoredDataset& stored = scan.stored;
   if (stored.extents.storage == Extents::Storage::memory || stored.rows() == 0) return;
   const std::string where = fmt::format("{}:{}", scan.file, object);
@@ -116,7 +121,7 @@ void verify_scan(const Hdf5File& opened, const DatasetQuery& query, const std::s
     views = {series_of(stored, 0, where), series_of(stored, stored.rows() - 1, where)};
   }
   for (StoredDataset& view : views) {
-    verify_extents(opened, scan.file, view);
+    verify_extents(opened, file, view);
     if (view.extents.storage == stored.extents.storage) continue;
     if (query.one_sample) make_one_row(view, where);  // says why not
     stored.extents.reason = view.extents.reason;
@@ -149,8 +154,8 @@ std::vector<ScannedDataset> seen_as(const Hdf5File& opened, const DatasetQuery& 
   return seen;
 }
 
-std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedDataset& like,
-                                       const DatasetQuery& query) {
+std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const RawFile& file,
+                                       const ScannedDataset& like, const DatasetQuery& query) {
   std::vector<ScannedDataset> found;
   // A dataset may be called so.
   const bool is_name = std::ranges::binary_search(opened.datasets(), query.path);
@@ -177,7 +182,7 @@ std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedData
     scan.rows = scan.stored.rows();
     // Of many that are alike, the first and the last.
     const bool looks = objects.size() < 3 || object == objects.front() || object == objects.back();
-    if (looks) verify_scan(opened, query, object, scan);
+    if (looks) verify_scan(opened, file, query, object, scan);
     std::vector<ScannedDataset> parts = made_of(std::move(scan));
     if (parts.size() > 1 && is_ragged) {
       throw Error(ErrorKind::data,
@@ -196,13 +201,20 @@ std::vector<ScannedDataset> scan_query(const Hdf5File& opened, const ScannedData
 
 }  // namespace
 
-std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes) {
-  const UniqueFd fd = open_for_reading(file);
-  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(bytes, kProbeBytes)));
-  read_at(fd.get(), probe, 0, file);
-  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(bytes));
-  read_at(fd.get(), probe, bytes - static_cast<std::int64_t>(probe.size()), file);
-  return hash_bytes(probe, head);
+FileState state_of(const RawFile& file) {
+  struct stat status {};
+  if (::fstat(file.fd(), &status) != 0) {
+    throw system_error(ErrorKind::storage, "cannot look at", file.path(), errno);
+  }
+  FileState state;
+  state.bytes = status.st_size;
+  state.changed = std::int64_t{1'000'000'000} * status.st_mtim.tv_sec + status.st_mtim.tv_nsec;
+  std::vector<std::byte> probe(static_cast<std::size_t>(std::min(state.bytes, kProbeBytes)));
+  read_at(file.fd(), probe, 0, file.path());
+  const std::uint64_t head = hash_bytes(probe, static_cast<std::uint64_t>(state.bytes));
+  read_at(file.fd(), probe, state.bytes - std::ssize(probe), file.path());
+  state.content_hash = hash_bytes(probe, head);
+  return state;
 }
 
 std::int64_t ScannedDataset::samples_a_chunk() const {
@@ -212,8 +224,27 @@ std::int64_t ScannedDataset::samples_a_chunk() const {
 }
 
 FileScans scan_file(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries) {
+  try {
+    const RawFile raw(file.string());
+    return scan_file(raw, state_of(raw), queries);
+  } catch (const Error& error) {
+    FileScans found(queries.size());
+    for (std::size_t q = 0; q < queries.size(); ++q) {
+      ScannedDataset& scan = found[q].emplace_back();
+      scan.listed = scan.file = file.string();
+      scan.stored.path = queries[q].path;
+      scan.fault = error.what();
+    }
+    return found;
+  }
+}
+
+FileScans scan_file(const RawFile& file, const FileState& state,
+                    const std::vector<DatasetQuery>& queries) {
   ScannedDataset like;
-  like.listed = like.file = file.string();
+  like.listed = like.file = file.path();
+  like.file_bytes = state.bytes;
+  like.content_hash = state.content_hash;
   FileScans found(queries.size());
   const auto fail = [&](std::size_t q, const std::string& fault) {
     like.fault = fault;
@@ -222,12 +253,10 @@ FileScans scan_file(const std::filesystem::path& file, const std::vector<Dataset
     like.fault.clear();
   };
   try {
-    const Hdf5File opened(file);
-    like.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
-    like.content_hash = content_hash(file, like.file_bytes);
+    const Hdf5File opened(file.path(), file.fd());
     for (std::size_t q = 0; q < queries.size(); ++q) {
       try {
-        found[q] = scan_query(opened, like, queries[q]);
+        found[q] = scan_query(opened, file, like, queries[q]);
       } catch (const Error& error) {
         fail(q, error.what());
       } catch (const std::exception& error) {

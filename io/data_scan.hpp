@@ -10,6 +10,7 @@
 
 #include "io/dataset_views.hpp"
 #include "io/hdf5_file.hpp"
+#include "io/open_files.hpp"
 
 namespace hadal::io {
 
@@ -50,11 +51,23 @@ struct ScannedDataset {
 // Of one file, for each query: the datasets that it is made of, of a virtual one its sources.
 using FileScans = std::vector<std::vector<ScannedDataset>>;
 
-// Never throws for what the file contains.
-FileScans scan_file(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries);
+// What tells whether a file has changed.
+struct FileState {
+  std::int64_t bytes = 0;
+  std::int64_t changed = 0;        // nanoseconds, by the file system's clock
+  std::uint64_t content_hash = 0;  // of the size, the first and the last 64 KiB
 
-// Of a file's size and of its first and last 64 KiB. Throws a storage error.
-std::uint64_t content_hash(const std::filesystem::path& file, std::int64_t bytes);
+  bool operator==(const FileState&) const = default;
+};
+
+// Throws a storage error.
+FileState state_of(const RawFile& file);
+
+// Opens the file once. Never throws for what it contains, nor where it cannot be read.
+FileScans scan_file(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries);
+// The same of a file that is open.
+FileScans scan_file(const RawFile& file, const FileState& state,
+                    const std::vector<DatasetQuery>& queries);
 
 // All but the chunk tables, which are large and go their own way: they are put behind `tables`.
 nlohmann::json packed(const FileScans& scans, std::vector<Extent>& tables);

@@ -16,6 +16,8 @@ namespace hadal::io {
 namespace {
 
 RawDataProbe* probe = nullptr;
+const char* opened_name = nullptr;
+int opened_fd = -1;
 
 struct OpenFile : H5FD_t {
   UniqueFd fd;
@@ -31,7 +33,9 @@ const OpenFile* mine(const H5FD_t* file) { return static_cast<const OpenFile*>(f
 H5FD_t* open_file(const char* name, unsigned flags, hid_t, haddr_t) {
   if ((flags & H5F_ACC_RDWR) != 0) return nullptr;
   auto file = std::make_unique<OpenFile>(OpenFile{});
-  file->fd = UniqueFd(::open(name, O_RDONLY | O_CLOEXEC));
+  const bool is_open = opened_name != nullptr && std::strcmp(name, opened_name) == 0;
+  file->fd = UniqueFd(is_open ? ::fcntl(opened_fd, F_DUPFD_CLOEXEC, 0)
+                              : ::open(name, O_RDONLY | O_CLOEXEC));
   struct stat status = {};
   if (!file->fd || ::fstat(file->fd.get(), &status) != 0) return nullptr;
   file->size = static_cast<haddr_t>(status.st_size);
@@ -130,6 +134,13 @@ UniqueProperties access_properties() {
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   return access;
 }
+
+OpenedFile::OpenedFile(const char* name, int fd) {
+  opened_name = name;
+  opened_fd = fd;
+}
+
+OpenedFile::~OpenedFile() { opened_name = nullptr; }
 
 RawDataProbe::RawDataProbe() { probe = this; }
 

@@ -12,6 +12,16 @@ namespace hadal::io {
 // Access properties for H5Fopen.
 UniqueProperties access_properties();
 
+// While it lives, the library opens the file of this name by a copy of this descriptor: an open
+// costs a server of metadata more than a read.
+class OpenedFile {
+ public:
+  OpenedFile(const char* name, int fd);
+  ~OpenedFile();
+  OpenedFile(const OpenedFile&) = delete;
+  OpenedFile& operator=(const OpenedFile&) = delete;
+};
+
 // While it lives, raw data that the library wants to read from any file are not read: their place
 // is noted. The library's own functions for the addresses of chunks take a time linear in the
 // number of chunks, each, in versions before 1.10.9; a read finds its chunk by the index of the

@@ -100,7 +100,7 @@ struct Hdf5File::Impl {
   }
 };
 
-Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
+Hdf5File::Hdf5File(const std::filesystem::path& path, int fd) : impl_(std::make_unique<Impl>()) {
   const Use use(path);
   impl_->path = path;
   struct stat status {};
@@ -111,6 +111,8 @@ Hdf5File::Hdf5File(const std::filesystem::path& path) : impl_(std::make_unique<I
     throw data_error(fmt::format("{} is a folder, not an HDF5 file", path.string()));
   }
   const UniqueProperties access = access_properties();
+  std::optional<OpenedFile> opened;
+  if (fd >= 0) opened.emplace(path.c_str(), fd);
   impl_->file = UniqueFile(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (!impl_->file) throw data_error(reason_not_opened(path, library_reason()));
 }

@@ -62,8 +62,8 @@ struct StoredDataset {
 class Hdf5File {
  public:
   // Throws a data error: no such file, no HDF5 file, cut off (with both sizes), left open by a
-  // writer.
-  explicit Hdf5File(const std::filesystem::path& path);
+  // writer. `fd`, if not -1, is the file, open.
+  explicit Hdf5File(const std::filesystem::path& path, int fd = -1);
   ~Hdf5File();
   Hdf5File(Hdf5File&&) noexcept;
   Hdf5File& operator=(Hdf5File&&) noexcept;

@@ -1,6 +1,7 @@
 #include "io/hdf5_layout.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <optional>
@@ -194,6 +195,20 @@ StoredDataset describe_source(const fs::path& file, const StoredDataset& stored,
   }
 }
 
+// Sources that the library would have open at once, and half of what this process may have open:
+// behind that it would give the fill value for them, without a word.
+void check_open_files(const fs::path& file, hid_t properties, const StoredDataset& stored) {
+  std::size_t count = 0;
+  H5Pget_virtual_count(properties, &count);
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || count < limit.rlim_cur / 2) return;
+  throw data_error(
+      fmt::format("{} is a virtual dataset of {} parts, which only the HDF5 library reads: {}; "
+                  "this process may "
+                  "have {} open files; raise ulimit -n, or repack it",
+                  where(file, stored), count, stored.extents.reason, limit.rlim_cur));
+}
+
 // Resolves a virtual dataset to the rows of its sources. Returns why it cannot be, or "".
 std::string resolve_virtual(const fs::path& file, hid_t properties, StoredDataset& stored) {
   struct Mapping {
@@ -323,6 +338,7 @@ void describe_layout(const fs::path& file, hid_t handle, StoredDataset& stored) 
     }
     case H5D_VIRTUAL:
       extents.reason = resolve_virtual(file, properties.get(), stored);
+      if (!extents.reason.empty()) check_open_files(file, properties.get(), stored);
       return;
     default:
       extents.reason = "it lies in its header";

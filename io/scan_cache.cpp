@@ -5,7 +5,6 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "io/error.hpp"
 #include "io/hashing_file.hpp"
 
 namespace hadal::io {
@@ -30,20 +29,6 @@ std::uint64_t hash_of(std::string_view bytes) {
 }
 
 }  // namespace
-
-std::optional<FileState> state_of(const std::filesystem::path& file) {
-  try {
-    FileState state;
-    state.bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
-    state.changed = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                        std::filesystem::last_write_time(file).time_since_epoch())
-                        .count();
-    state.content_hash = content_hash(file, state.bytes);
-    return state;
-  } catch (const std::exception&) {
-    return std::nullopt;  // the scan says why
-  }
-}
 
 // The version, a hash of what follows, the length of the chunk tables, these, and the rest as CBOR.
 ScanCache::ScanCache(std::string_view bytes) {

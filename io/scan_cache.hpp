@@ -2,10 +2,8 @@
 // What files were found to hold, kept for the next start: a file that has not changed since need
 // not be scanned again.
 
-#include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,18 +11,6 @@
 #include "io/data_scan.hpp"
 
 namespace hadal::io {
-
-// What tells whether a file has changed.
-struct FileState {
-  std::int64_t bytes = 0;
-  std::int64_t changed = 0;  // nanoseconds, by the file system's clock
-  std::uint64_t content_hash = 0;
-
-  bool operator==(const FileState&) const = default;
-};
-
-// Nothing where the file cannot be looked at.
-std::optional<FileState> state_of(const std::filesystem::path& file);
 
 class ScanCache {
  public:

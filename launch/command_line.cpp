@@ -10,6 +10,7 @@
 #include "io/error.hpp"
 #include "io/log.hpp"
 #include "kernels/flush_to_zero.hpp"
+#include "launch/environment.hpp"
 #include "launch/number_list.hpp"
 #include "launch/pack_options.hpp"
 #include "launch/ranks.hpp"
@@ -337,6 +338,7 @@ int run_ranks(const Commands& commands) {
 
 int run_command_line(int argc, char** argv) {
   kernels::set_flush_to_zero();
+  raise_file_limit();
   Commands commands;
   for (int i = 0; i < argc; ++i)
     commands.train.command += (i == 0 ? "" : " ") + std::string(argv[i]);

@@ -1,6 +1,7 @@
 #include "launch/environment.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -61,6 +62,13 @@ void tune_mpi() {
   // two hosts take turns instead of sending at once: half the speed for large messages both ways
   // (Open MPI 4.1.4, benchmarks/network.py).
   ::setenv("OMPI_MCA_btl_tcp_flags", "send", 0);
+}
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace hadal::launch

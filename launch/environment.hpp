@@ -24,4 +24,8 @@ void pin_isa(const std::string& isa);
 // before MPI starts.
 void tune_mpi();
 
+// As many open files as the system lets this process have: a run has a descriptor for each file in
+// use, and the HDF5 library takes a virtual dataset's source for zeros where it cannot open it.
+void raise_file_limit();
+
 }  // namespace hadal::launch

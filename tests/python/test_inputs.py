@@ -167,6 +167,105 @@ def test_windows_over_time_stay_inside_a_series(run, options):
         assert numpy.array_equal(file["output"][:], expected[:, 2])
 
 
+SERIES = {
+    "plain": {},
+    "a series a chunk": {"chunks": (1, 5, 3), "compression": "gzip"},
+    "cut across": {"chunks": (3, 4, 2), "compression": "gzip", "shuffle": True},
+    "several series a chunk": {"chunks": (3, 11, 3)},
+    "of the library": {"chunks": (2, 5, 3), "scaleoffset": 0},
+}
+
+
+@pytest.mark.parametrize("options", SERIES.values(), ids=SERIES)
+@pytest.mark.parametrize("memory", ["1GiB", "1KiB"])
+def test_windows_over_the_second_axis_stay_inside_a_series(run, options, memory):
+    series = numpy.arange(7 * 11 * 3).reshape(7, 11, 3).astype("i4")
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        file.create_dataset("x", data=series, **options)
+        table = numpy.zeros((7, 11), [("b", "u1"), ("a", "f8")])
+        table["a"] = series[..., 0] * 0.5
+        file.create_dataset("table", data=table, chunks=options["chunks"][:2] if options else None)
+    label = 'targets.y.path = "x"\ntargets.y.series = true\ntargets.y.window = [3, 1]\n'
+    fields = 'inputs.x.path = "x"\ninputs.x.series = true\ninputs.x.window = [1, 3]\n'
+    expected = numpy.stack([one[t + 1:t + 4] for one in series for t in range(11 - 3)]).astype("f4")
+    assert numpy.array_equal(seen(run, (3, 3), fields + label + f'memory = "{memory}"\n'), expected)
+    # A column of records, row by row.
+    fields = 'inputs.x.path = "table:a"\ninputs.x.series = true\n'
+    assert numpy.array_equal(seen(run, (), fields + f'targets.y.path = "x"\ntargets.y.series = true\nmemory = "{memory}"\n'),
+                             series[..., 0].reshape(-1) * numpy.float32(0.5))
+
+
+RAGGED = {"plain": {}, "small chunks": {"chunks": (4, 20), "compression": "gzip"}, "one chunk": {"chunks": (40, 40)}}
+
+
+@pytest.mark.parametrize("options", RAGGED.values(), ids=RAGGED)
+@pytest.mark.parametrize("memory", ["1GiB", "1KiB"])
+def test_samples_of_different_lengths(run, options, memory):
+    lengths = numpy.array([3, 0, 7, 1, 20, 5, 4, 0])
+    rows = numpy.arange(40 * 40, dtype="i2").reshape(40, 40)
+    starts = numpy.concatenate([[0], numpy.cumsum(lengths)])
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        file.create_dataset("rows", data=rows, **options)
+        file["starts"] = starts[:-1]
+        file["ends too"] = starts
+        file["lengths"] = lengths.astype("u1")
+        file["y"] = numpy.zeros(8, "f4")
+    for first in (0, 1):
+        expected = numpy.full((8, 5, 40), -9, "f4")
+        for k, length in enumerate(lengths):
+            own = rows[starts[k]:starts[k + 1]][first:first + 5]
+            expected[k, :len(own)] = own
+        for how in ('offsets = "ends too"', 'lengths = "/lengths"', 'offsets = "starts"'):
+            fields = (f'inputs.x.path = "rows"\ninputs.x.{how}\ninputs.x.window = [{first}, 5]\n'
+                      f'inputs.x.pad = -9\ntargets.y.path = "y"\nmemory = "{memory}"\n')
+            # Starts alone cannot tell that the last sample is empty.
+            found = seen(run, (5, 40), fields if "starts" not in how else fields.replace('"y"', '"starts"'))
+            wanted = expected if "starts" not in how else expected[:len(found)]
+            assert len(found) == (8 if "starts" not in how else 7)
+            assert numpy.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("numbers, how, message", [
+    ([0, 5, 3, 9], "offsets", "does not fit: a sample would go from row 5 to 3 of 10"),
+    ([0, 5, 11], "offsets", "does not fit: a sample would go from row 5 to 11 of 10"),
+    ([-1, 5], "offsets", "does not fit: a sample would go from row 0 to -1 of 10"),
+    ([4, 5], "lengths", "its samples have 9 rows together, there are 10"),
+    ([4, -1, 7], "lengths", "with its row 1 of -1 its samples have more than the 10 rows"),
+    ([4, 9], "lengths", "with its row 1 of 9 its samples have more than the 10 rows"),
+    ([0.5, 9], "lengths", "holds 0.5 in row 0; whole numbers are needed"),
+])
+def test_lengths_that_do_not_fit_are_refused(run, numbers, how, message):
+    run.fields(x=numpy.zeros((10, 2), "f4"), n=numpy.array(numbers), y=numpy.zeros(len(numbers), "f4"))
+    run.config(MIRROR.replace('program = "mirror.pt2"', 'kind = "mlp"\noptions = { classes = 1 }') + TRAIN.format(steps=1),
+               f'inputs.x.path = "x"\ninputs.x.{how} = "n"\ninputs.x.window = [0, 2]\ntargets.y.path = "y"\n')
+    assert message in run.hadal("check", "--data", code=65).stderr
+
+
+@pytest.mark.parametrize("code, fields, message", [
+    (78, 'inputs.x.offsets = "n"\n', "set window = [0, rows]"),
+    (78, 'inputs.x.offsets = "n"\ninputs.x.lengths = "n"\ninputs.x.window = [0, 2]\n', "exclude each other"),
+    (78, 'inputs.x.series = true\ninputs.x.one_sample = true\n', "exclude each other"),
+    (65, 'inputs.x.lengths = "n"\ninputs.x.window = [0, 2]\ninputs.x.pad = 0.5\n', "pad = 0.5 is no int16"),
+    (65, 'targets.y.series = true\n', "y has the shape [3]; series need [series, rows, "),
+])
+def test_rows_that_cannot_be_counted_so_are_refused(run, code, fields, message):
+    run.fields(x=numpy.zeros((10, 2), "i2"), n=numpy.array([4, 5, 1]), y=numpy.zeros(3, "f4"))
+    run.config(MIRROR.replace('program = "mirror.pt2"', 'kind = "mlp"\noptions = { classes = 1 }') + TRAIN.format(steps=1),
+               'inputs.x.path = "x"\ntargets.y.path = "y"\n' + fields)
+    assert message in run.hadal("check", "--data", code=code).stderr
+
+
+def test_reads_past_the_systems_cache_give_the_same(run):
+    draws = numpy.random.default_rng(2)
+    x = draws.standard_normal((40, 3, 7)).astype("f4")
+    for options in ({}, {"chunks": (1, 3, 7)}, {"chunks": (9, 3, 7), "compression": "gzip"}):
+        with h5py.File(run.folder / "train.h5", "w") as file:
+            file["y"] = numpy.zeros(40)
+            file.create_dataset("x", data=x, **options)
+        fields = 'direct = true\nmemory = "1KiB"\ninputs.x.path = "x"\ntargets.y.path = "y"\n'
+        assert numpy.array_equal(seen(run, (3, 7), fields), x)
+
+
 def test_what_is_missing_of_a_group_is_named(run):
     with h5py.File(run.folder / "train.h5", "w") as file:
         for k in range(3):
