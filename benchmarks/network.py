@@ -52,7 +52,9 @@ class Hosts:
             inside(name, "ip", "addr", "add", f"{address}/24", "dev", "wire")
             inside(name, "ip", "link", "set", "wire", "up")
             inside(name, "ip", "link", "set", "lo", "up")
-            inside(name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic")
+            # Where the system lets us; the default is cubic on most.
+            subprocess.run(["nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw",
+                            "net.ipv4.tcp_congestion_control=cubic"], check=False, stderr=subprocess.DEVNULL)
             inside(switch, "ip", "link", "set", f"port{i}", "master", "bridge")
             inside(switch, "ip", "link", "set", f"port{i}", "up")
             # What leaves the host, and what reaches it.
@@ -75,16 +77,19 @@ class Hosts:
             if name.startswith(PREFIX):
                 sh("ip", "netns", "del", name)
 
-    def run(self, *arguments):
-        """The JSON that `hadal ARGUMENTS --json` prints, one rank a host."""
+    def command(self, each, *program):
+        """Starts a program on so many ranks of each host."""
         mca = ["--mca", "plm_rsh_agent", str(self.agent), "--mca", "btl", "self,tcp", "--mca", "btl_tcp_if_include",
                "wire", "--mca", "oob_tcp_if_include", "wire", "--mca", "pml", "ob1"]
-        where = ",".join(f"{address}:1" for address in self.addresses)
-        command = ["nsenter", f"--net=/run/netns/{self.names[0]}", "unshare", "--uts", "sh", "-c",
-                   f'hostname {self.names[0]}; exec "$@"', "sh",
-                   "mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", *mca, "--host", where,
-                   HADAL, *arguments, "--json"]
-        return parsed(command)
+        where = ",".join(f"{address}:{each}" for address in self.addresses)
+        return ["nsenter", f"--net=/run/netns/{self.names[0]}", "unshare", "--uts", "sh", "-c",
+                f'hostname {self.names[0]}; exec "$@"', "sh",
+                "mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", *mca, "--host", where,
+                *map(str, program)]
+
+    def run(self, *arguments):
+        """The JSON that `hadal ARGUMENTS --json` prints, one rank a host."""
+        return parsed(self.command(1, HADAL, *arguments, "--json"))
 
 
 def on_one_host(ranks, *arguments):

@@ -4,16 +4,14 @@
 #include <fmt/ranges.h>
 
 #include <map>
+#include <sstream>
 
 #include "engine/comm/collectively.hpp"
 #include "io/file_list.hpp"
-#include "io/json.hpp"
 #include "io/log.hpp"
 
 namespace hadal::engine {
 namespace {
-
-using nlohmann::json;
 
 const std::vector<std::string>& patterns_of(const DataOptions& options, Split split) {
   return split == Split::train ? options.train
@@ -43,11 +41,13 @@ std::vector<std::string> shared_list(Communicator& comm, const std::vector<std::
       throw io::Error(io::ErrorKind::data,
                       fmt::format("data.{}: {}", split, fmt::join(list.faults, "\n  ")));
     }
-    json files = json::array();
-    for (const auto& file : list.files) files.push_back(file.string());
-    text = files.dump();
+    // No name holds a zero.
+    for (const auto& file : list.files) text += file.string() + '\0';
   });
-  return io::parse_json(broadcast_text(comm, text)).get<std::vector<std::string>>();
+  std::vector<std::string> files;
+  std::istringstream names(broadcast_text(comm, text));
+  for (std::string name; std::getline(names, name, '\0');) files.push_back(name);
+  return files;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 
+#include "io/blosc2_chunk.hpp"
 #include "kernels/planes.hpp"
 #ifdef HADAL_HAS_BLOSC
 #include <blosc.h>
@@ -297,6 +298,9 @@ std::string reason_against(const ChunkFilter& filter) {
     case kSzip:
       return with(4);
 #endif
+    case kBlosc2:
+      if (has_blosc2()) return {};
+      [[fallthrough]];
     default:
       static_cast<void>(with);
       return fmt::format("{} is decoded by the HDF5 library", filter_name(filter.id));
@@ -321,6 +325,11 @@ std::string ChunkFilters::reason_not_here() const {
   if (chunk_bytes_ > std::size_t{1} << 30) return "its chunks have more than 1 GiB";
   // How long the data are between two of them is not known.
   return compressors > 1 ? "it is compressed twice" : "";
+}
+
+bool ChunkFilters::may_crash() const {
+  return std::any_of(filters_.begin(), filters_.end(),
+                     [](const ChunkFilter& filter) { return filter.id == kBlosc2; });
 }
 
 std::string ChunkFilters::decode(Bytes stored, std::uint32_t mask, Room out) const {
@@ -382,6 +391,9 @@ std::string ChunkFilters::decode(Bytes stored, std::uint32_t mask, Room out) con
         fault = unpack_szip(data, room, filter.values);
         break;
 #endif
+      case kBlosc2:
+        fault = unpack_blosc2(data, room) ? "" : damaged("blosc2");
+        break;
       default:
         return fmt::format("{} is not known here", filter_name(filter.id));
     }

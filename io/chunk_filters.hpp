@@ -34,6 +34,9 @@ class ChunkFilters {
   std::string decode(std::span<const std::byte> stored, std::uint32_t mask,
                      std::span<std::byte> out) const;
 
+  // Whether a library takes part that may crash on damaged bytes.
+  bool may_crash() const;
+
   bool empty() const { return filters_.empty(); }
 
  private:

@@ -31,6 +31,31 @@ std::string_view name_of(ErrorKind kind) {
   return "unknown";
 }
 
+std::string readable(std::string_view text) {
+  std::string shown;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[at]);
+    // Bytes of the character that begins here (RFC 3629, section 4); 0: none does.
+    std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    if (lead > 0xf4 || length > text.size() - at) length = 0;
+    for (std::size_t k = 1; k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[at + k]);
+      const unsigned low = k > 1 ? 0x80 : lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+      const unsigned high = k > 1 ? 0xbf : lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+      if (next < low || next > high) length = 0;
+    }
+    const bool controls = lead < 0x20 || lead == 0x7f;
+    if (length == 0 || (controls && lead != '\n' && lead != '\t')) {
+      shown += fmt::format("\\x{:02x}", lead);
+      ++at;
+    } else {
+      shown += text.substr(at, length);
+      at += length;
+    }
+  }
+  return shown;
+}
+
 Error system_error(ErrorKind kind, std::string_view what, const std::string& path,
                    int error_number) {
   return {kind, fmt::format("{} {}: {}", what, path, std::strerror(error_number))};

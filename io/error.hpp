@@ -21,9 +21,14 @@ enum class ErrorKind {
   config = 78       // the config file
 };
 
+// As UTF-8 that a terminal shows: other bytes, and characters that would control it, by their
+// numbers ("\\xff"). Names of files and of what they hold may be anything.
+std::string readable(std::string_view text);
+
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  Error(ErrorKind kind, const std::string& message)
+      : std::runtime_error(readable(message)), kind_(kind) {}
   ErrorKind kind() const { return kind_; }
   int exit_code() const { return static_cast<int>(kind_); }
 

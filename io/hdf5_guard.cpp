@@ -37,9 +37,9 @@ void handle(int signal) {
     say("hadal: data error: ");
     say(guarded);
     say(signal == kStuck
-            ? ": the HDF5 library reads it without an end; the file is damaged, copy it again or "
+            ? ": a library reads it without an end; the file is damaged, copy it again or "
               "leave it out\n"
-            : ": the HDF5 library crashes on it; the file is damaged, copy it again or leave it "
+            : ": a library that reads it crashes; the file is damaged, copy it again or leave it "
               "out\n");
     ::_exit(Error(ErrorKind::data, "").exit_code());
   }

@@ -1,6 +1,7 @@
 #pragma once
-// The HDF5 library in use here may crash on a damaged file, or never come back. While a guard
-// lives, either ends this process with a data error that names the file, and nothing else.
+// The HDF5 library in use here may crash on a damaged file, or never come back, and so may that of
+// Blosc 2. While a guard lives, either ends this process with a data error that names the file, and
+// nothing else.
 
 namespace hadal::io {
 

@@ -69,7 +69,7 @@ void add_log_file(const std::filesystem::path& path) {
 }
 
 void log(LogLevel level, std::string_view message) {
-  logger().log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
+  logger().log(to_spdlog(level), readable(message));
 }
 
 void log_once(LogLevel level, const std::string& message) {

@@ -12,6 +12,7 @@
 #include "io/error.hpp"
 #include "io/hashing_file.hpp"
 #include "io/hdf5_file.hpp"
+#include "io/json.hpp"
 #include "io/sample_order.hpp"
 #include "io/sources/row_source.hpp"
 
@@ -163,7 +164,7 @@ std::string mark_of(const PackOptions& options, SourceKind kind,
     std::sort(files.begin(), files.end());
     for (const fs::path& file : files) add(file);
   }
-  const std::string text = mark.dump();
+  const std::string text = json_text(mark);
   return fmt::format("{:016x}", hash_bytes(std::as_bytes(std::span(text))));
 }
 
@@ -199,7 +200,7 @@ void write_shard(const Shard& shard, RowSource& source, const std::vector<ShardF
   Hdf5ShardWriter writer(shard.path, fields, std::ssize(shard.rows), options.layout);
   writer.set_attribute(kMark, mark);
   const std::vector<std::string> classes = source.class_names();
-  if (!classes.empty()) writer.set_attribute("class_names", nlohmann::json(classes).dump());
+  if (!classes.empty()) writer.set_attribute("class_names", json_text(nlohmann::json(classes)));
   std::vector<std::vector<std::byte>> bytes;
   for (const ShardField& field : fields) {
     bytes.emplace_back(static_cast<std::size_t>(field.row_bytes()));
@@ -254,7 +255,7 @@ void write_pack_list(const fs::path& folder, const PackResult& all) {
                              {"bytes", file.bytes},
                              {"xxh3", file.checksum}});
   }
-  write_file_atomically(folder / kPackList, list.dump(1) + "\n");
+  write_file_atomically(folder / kPackList, json_text(list, 1) + "\n");
 }
 
 }  // namespace hadal::io

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "io/error.hpp"
+#include "io/hdf5_guard.hpp"
 
 namespace hadal::io {
 namespace {
@@ -130,6 +132,8 @@ void StoredRows::decode(const Piece& piece) {
     if (memory.size() < bytes) memory.resize(bytes);
     chunk = std::span(memory).first(bytes);
   }
+  std::optional<Hdf5Guard> guard;
+  if (filters.may_crash()) guard.emplace(file_.path().c_str());
   const std::string fault = filters.decode(piece.raw, piece.extent->mask, chunk);
   if (!fault.empty()) {
     const std::int64_t last = std::min(piece.start[0] + extents.chunk[0], stored_.rows()) - 1;

@@ -9,6 +9,7 @@
 #include "io/checkpoint_store.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_file.hpp"
+#include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "launch/inspect_config.hpp"
 #include "launch/verbs.hpp"
@@ -190,7 +191,7 @@ int inspect(const InspectArguments& arguments) {
       document = inspect_safetensors(path, json);
     }
   }
-  if (json) fmt::print("{}\n", document.dump(1));
+  if (json) fmt::print("{}\n", io::json_text(document, 1));
   return 0;
 }
 

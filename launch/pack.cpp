@@ -21,7 +21,7 @@ int pack(const io::PackOptions& options, engine::Communicator& comm) {
     mine.push_back({file.path.string(), file.rows, file.bytes, file.checksum, file.kept});
   }
   all.files.clear();
-  for (const std::string& text : engine::all_gather_text(comm, mine.dump())) {
+  for (const std::string& text : engine::all_gather_text(comm, io::json_text(mine))) {
     for (const nlohmann::json& file : io::parse_json(text)) {
       all.files.push_back({file[0].get<std::string>(), file[1], file[2], file[3], file[4]});
     }

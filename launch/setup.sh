@@ -13,7 +13,7 @@ DEBIAN_PACKAGES=(g++ cmake ninja-build ccache pkg-config git ca-certificates pyt
   libturbojpeg0-dev libpng-dev libsndfile1-dev)
 FEDORA_PACKAGES="gcc-c++ cmake ninja-build ccache git python3 openmpi-devel hdf5-devel highway-devel
   cli11-devel tomlplusplus-devel spdlog-devel fmt-devel json-devel xxhash-devel zlib-devel
-  libdeflate-devel lz4-devel libzstd-devel blosc-devel libaec-devel liburing-devel
+  libdeflate-devel lz4-devel libzstd-devel blosc-devel blosc2-devel libaec-devel liburing-devel
   turbojpeg-devel libpng-devel libsndfile-devel"
 
 say() { printf '== %s\n' "$*"; }
@@ -28,6 +28,8 @@ missing_packages() {
 
 install_packages() {
   local wanted=("$@") missing
+  # Not in every release.
+  apt-cache show libblosc2-dev >/dev/null 2>&1 && wanted+=(libblosc2-dev)
   command -v mpicc >/dev/null && command -v mpirun >/dev/null || wanted+=(libopenmpi-dev openmpi-bin)
   command -v h5cc >/dev/null || [ -n "${HDF5_ROOT:-}" ] || wanted+=(libhdf5-dev)
   if ! command -v dpkg-query >/dev/null; then

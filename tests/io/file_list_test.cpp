@@ -24,3 +24,15 @@ TEST_CASE("patterns give files in one order, exact names win, strays are noted")
   REQUIRE(
       tests::contains(io::list_files({in("s 2.h5"), in("s*2.h5")}).faults.at(0), "listed twice"));
 }
+
+TEST_CASE("what is no UTF-8, and what would control a terminal, is shown by its numbers") {
+  CHECK(io::readable("a b\n\tÄ€𝄞") == "a b\n\tÄ€𝄞");
+  CHECK(io::readable("d\xe9.h5") == "d\\xe9.h5");
+  CHECK(io::readable("\x1b[31m\x7f\r") == "\\x1b[31m\\x7f\\x0d");
+  // Cut off, over-long, a surrogate, beyond the last character.
+  CHECK(io::readable("\xe2\x82") == "\\xe2\\x82");
+  CHECK(io::readable("\xc0\xaf") == "\\xc0\\xaf");
+  CHECK(io::readable("\xed\xa0\x80") == "\\xed\\xa0\\x80");
+  CHECK(io::readable("\xf4\x90\x80\x80") == "\\xf4\\x90\\x80\\x80");
+  CHECK(std::string(io::Error(io::ErrorKind::data, "\xff").what()) == "\\xff");
+}

@@ -123,15 +123,36 @@ def test_every_filter(tmp_path, name):
             check(tmp_path, write(tmp_path / "x.h5", numbers(dtype), chunks=chunk, **options))
 
 
-@pytest.mark.parametrize("name", ["scaleoffset", "zfp", "blosc2", "bzip2"])
+@pytest.mark.parametrize("name", ["scaleoffset", "zfp", "bzip2"])
 def test_a_filter_that_only_the_library_has_is_read_through_it_or_refused_by_name(tmp_path, name):
-    options = {"scaleoffset": {"scaleoffset": 0}, "zfp": hdf5plugin.Zfp(reversible=True), "blosc2": hdf5plugin.Blosc2(),
+    options = {"scaleoffset": {"scaleoffset": 0}, "zfp": hdf5plugin.Zfp(reversible=True),
                "bzip2": hdf5plugin.BZip2()}[name]
     path = write(tmp_path / "x.h5", numbers("i4"), chunks=(8, 6, 5), **options)
     if name == "scaleoffset":
         check(tmp_path, path, reader="library")
     else:
         assert f"is compressed with {name} (filter" in dump(tmp_path, path)
+
+
+@pytest.mark.parametrize("options", [
+    hdf5plugin.Blosc2(), hdf5plugin.Blosc2(cname="zstd", filters=hdf5plugin.Blosc2.BITSHUFFLE),
+    hdf5plugin.Blosc2(cname="lz4", filters=hdf5plugin.Blosc2.NOFILTER)], ids=["default", "bitshuffle", "plain"])
+def test_blosc2_is_read_where_its_library_is_and_else_refused_by_name(tmp_path, options):
+    for dtype in ("u1", "f4", "i8"):
+        for chunk in ((1, 6, 5), (8, 6, 5), (7, 4, 3)):
+            path = write(tmp_path / "x.h5", numbers(dtype), chunks=chunk, **options)
+            found = dump(tmp_path, path)
+            if isinstance(found, str):
+                assert "is compressed with blosc2 (filter 32026)" in found
+            else:
+                check(tmp_path, path)
+    # As PyTables writes it, chunks are arrays with a shape.
+    with tables.open_file(tmp_path / "t.h5", "w") as file:
+        file.create_carray("/", "x", obj=numbers("f4"), filters=tables.Filters(5, "blosc2:zstd"), chunkshape=(8, 3, 5))
+    if isinstance(found, str):
+        assert "is compressed with blosc2" in dump(tmp_path, tmp_path / "t.h5")
+    else:
+        check(tmp_path, tmp_path / "t.h5")
 
 
 @pytest.mark.parametrize("userblock", [512, 2048])
@@ -420,7 +441,11 @@ def test_arrays_and_tables_of_pytables(tmp_path):
     for column in ("id", "energy", "image"):
         assert compare(tmp_path, path, f"/table:{column}", records()[column])
     assert "of variable length" in dump(tmp_path, path, "/ragged")
-    assert "is compressed with blosc2" in dump(tmp_path, path, "/blosc2")
+    found = dump(tmp_path, path, "/blosc2")
+    if isinstance(found, str):
+        assert "is compressed with blosc2" in found
+    else:
+        assert compare(tmp_path, path, "/blosc2", data)
 
 
 def test_frames_of_pandas(tmp_path):

@@ -3,6 +3,7 @@ hands its input back shows it."""
 
 import io
 import json
+import os
 import shutil
 import subprocess
 
@@ -253,6 +254,24 @@ def test_rows_that_cannot_be_counted_so_are_refused(run, code, fields, message):
     run.config(MIRROR.replace('program = "mirror.pt2"', 'kind = "mlp"\noptions = { classes = 1 }') + TRAIN.format(steps=1),
                'inputs.x.path = "x"\ntargets.y.path = "y"\n' + fields)
     assert message in run.hadal("check", "--data", code=code).stderr
+
+
+def test_names_that_are_no_utf8_are_read_and_shown(run):
+    run.fields(x=numpy.arange(48 * 12, dtype="f4").reshape(48, 12) / 100, y=numpy.arange(48) % 3)
+    name = os.fsdecode(b"trained \xe9 \x1b.h5")
+    (run.folder / "train.h5").rename(run.folder / name)
+    model = '[model]\nkind = "mlp"\noptions = { classes = 3 }\n'
+    run.config(model + TRAIN.format(steps=2).replace("global_batch = 4", "global_batch = 8"))
+    settings = ("--set", 'data.train="trained*.h5"')
+    run.hadal("train", *settings, ranks=2)
+    run.hadal("predict", *settings, "--data", str(run.folder / "trained*.h5"), "--output", "seen.h5")
+    with h5py.File(run.folder / name, "a") as file:
+        file["x"][7, 3] = numpy.nan
+        file[b"odd \xff"] = 1.0
+    text = run.hadal("train", *settings, "--set", "run.dir=other", ranks=2, code=65).stderr
+    assert r"trained \xe9 \x1b.h5:/x row 7" in text
+    assert r"trained \xe9" in json.loads((run.folder / "other" / "status.json").read_text())["message"]
+    run.hadal("check", *settings, "--data", "--set", r'data.inputs.x.path="odd"', code=65)
 
 
 def test_reads_past_the_systems_cache_give_the_same(run):
