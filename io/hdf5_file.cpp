@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 
+#include "io/atomic_file.hpp"
 #include "io/dataset_views.hpp"
 #include "io/error.hpp"
 #include "io/hdf5_driver.hpp"
@@ -115,6 +116,10 @@ Hdf5File::Hdf5File(const std::filesystem::path& path, int fd) : impl_(std::make_
   if (fd >= 0) opened.emplace(path.c_str(), fd);
   impl_->file = UniqueFile(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (!impl_->file) throw data_error(reason_not_opened(path, library_reason()));
+  const UniqueFd own = fd >= 0 ? UniqueFd() : open_for_reading(path);
+  const std::string reason =
+      reason_not_trusted(path, fd >= 0 ? fd : own.get(), base_address(impl_->file.get()));
+  if (!reason.empty()) throw data_error(reason);
 }
 
 Hdf5File::~Hdf5File() {

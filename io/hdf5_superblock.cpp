@@ -22,6 +22,18 @@ std::uint64_t little_endian(const std::string& bytes, std::size_t at, std::size_
 
 }  // namespace
 
+std::string reason_not_trusted(const std::filesystem::path& path, int fd, std::int64_t at) {
+  std::string head(12, '\0');
+  read_at(fd, std::as_writable_bytes(std::span(head)), at, path);
+  const bool is_marked =
+      static_cast<unsigned char>(head[8]) >= 3 && (static_cast<unsigned char>(head[11]) & 1u) != 0;
+  if (!is_marked) return {};
+  return fmt::format(
+      "{} is marked as open for writing: a program writes it, or was stopped while it did; if none "
+      "does any more, run: h5clear -s '{}'",
+      path.string(), path.string());
+}
+
 std::string reason_not_opened(const std::filesystem::path& path, const std::string& library) {
   std::error_code failure;
   const auto size = std::filesystem::file_size(path, failure);
@@ -43,11 +55,6 @@ std::string reason_not_opened(const std::filesystem::path& path, const std::stri
   if (end > size) {
     return fmt::format("{} is cut off: it has {} bytes, its superblock says {}; copy it again",
                        path.string(), size, end);
-  }
-  if (version >= 3 && (static_cast<unsigned char>(head[11]) & 1u) != 0) {
-    return fmt::format(
-        "{} is marked as open for writing; if no program writes it any more, run: h5clear -s '{}'",
-        path.string(), path.string());
   }
   if (version > 3) {
     return fmt::format(
