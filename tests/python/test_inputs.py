@@ -190,6 +190,8 @@ def test_windows_over_the_second_axis_stay_inside_a_series(run, options, memory)
     fields = 'inputs.x.path = "x"\ninputs.x.series = true\ninputs.x.window = [1, 3]\n'
     expected = numpy.stack([one[t + 1:t + 4] for one in series for t in range(11 - 3)]).astype("f4")
     assert numpy.array_equal(seen(run, (3, 3), fields + label + f'memory = "{memory}"\n'), expected)
+    by_library = "is read by the HDF5 library" in run.hadal("check", "--data").stderr
+    assert by_library == ("scaleoffset" in options)
     # A column of records, row by row.
     fields = 'inputs.x.path = "table:a"\ninputs.x.series = true\n'
     assert numpy.array_equal(seen(run, (), fields + f'targets.y.path = "x"\ntargets.y.series = true\nmemory = "{memory}"\n'),
