@@ -23,7 +23,8 @@ json to_json(const Progress& progress) {
           {"skipped", progress.skipped},
           {"best_value", progress.best_value ? json(*progress.best_value) : json()},
           {"best_step", progress.best_step},
-          {"evaluations_since_best", progress.evaluations_since_best}};
+          {"evaluations_since_best", progress.evaluations_since_best},
+          {"evaluation_due", progress.evaluation_due}};
 }
 
 Progress progress_from(const json& stored) {
@@ -35,6 +36,7 @@ Progress progress_from(const json& stored) {
     progress.best_value = stored.at("best_value").get<double>();
   stored.at("best_step").get_to(progress.best_step);
   stored.at("evaluations_since_best").get_to(progress.evaluations_since_best);
+  progress.evaluation_due = stored.value("evaluation_due", false);
   return progress;
 }
 
@@ -121,6 +123,7 @@ std::optional<io::FileDigest> write_optimizer(Communicator& comm, const fs::path
     std::vector<io::TensorEntry> entries = state_entries(state);
     const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
     file.emplace(folder / "optimizer.safetensors");
+    file->reserve(io::file_bytes(header, entries));
     file->append(std::as_bytes(std::span(header)));
   });
   const auto append = [&](std::size_t b, AlignedBuffer bucket) {
@@ -171,6 +174,15 @@ void read_state(const io::SafetensorsHeader& header, int fd, const fs::path& pat
 }
 
 }  // namespace
+
+std::int64_t checkpoint_bytes(TrainingState& state) {
+  std::vector<io::TensorEntry> entries = state_entries(state);
+  const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
+  std::int64_t bytes = io::file_bytes(header, entries);
+  state.weights.for_each_parameter(
+      [&](const ArenaEntry&, std::span<float> values) { bytes += std::ssize(values) * 4; });
+  return bytes;
+}
 
 fs::path save_checkpoint(Communicator& comm, io::CheckpointStore* store, const Model& model,
                          TrainingState& state, json run) {

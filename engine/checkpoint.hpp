@@ -11,6 +11,9 @@
 
 namespace hadal::engine {
 
+// Of one checkpoint, on all ranks the same.
+std::int64_t checkpoint_bytes(TrainingState& state);
+
 // Collective. Rank 0 writes: parameters from its own copy, optimizer slices as their owners send
 // them, one bucket at a time. `store` is used on rank 0 only. `run` goes into the manifest. Returns
 // the folder (on rank 0).

@@ -6,10 +6,14 @@
 
 #include "engine/canonical_fold.hpp"
 #include "engine/comm/collectively.hpp"
+#include "engine/stopwatch.hpp"
 #include "io/loader.hpp"
 
 namespace hadal::engine {
 namespace {
+
+// Between two meetings of the ranks: what a wish to stop waits for at most, beside a batch.
+constexpr double kMeetSeconds = 0.5;
 
 // The sums of some micro-batches, and how many samples they hold.
 struct Part {
@@ -77,39 +81,78 @@ Evaluator::Evaluator(Communicator& comm, WorkerPool& pool, const io::DataIndex& 
       reader_(index, options) {}
 
 EvaluationResult Evaluator::run() {
+  return *run([] { return StopReason::none; });
+}
+
+// A round is a micro-batch for each worker.
+std::vector<io::Batch> Evaluator::load(const Share& share, std::int64_t round) {
+  std::vector<io::Batch> batches;
+  const std::int64_t first = share.begin + round * width();
+  for (std::int64_t m = first; m < std::min(first + width(), share.end); ++m) {
+    std::vector<std::int64_t> ids(
+        static_cast<std::size_t>(std::min(micro_batch_, index_.samples - m * micro_batch_)));
+    std::iota(ids.begin(), ids.end(), m * micro_batch_);
+    batches.push_back(reader_.read(ids));
+  }
+  return batches;
+}
+
+std::optional<EvaluationResult> Evaluator::run(const std::function<StopReason()>& stop) {
   const std::int64_t count = (index_.samples + micro_batch_ - 1) / micro_batch_;
   const Leaves leaves(std::vector<bool>(static_cast<std::size_t>(count), true));
-  const Share share = shares(count, comm_.size())[static_cast<std::size_t>(comm_.rank())];
-  const auto width = static_cast<std::int64_t>(pool_.size());
-  const std::int64_t rounds = (share.count() + width - 1) / width;
+  const std::vector<Share> all_shares = shares(count, comm_.size());
+  const Share share = all_shares[static_cast<std::size_t>(comm_.rank())];
+  const std::int64_t rounds = (share.count() + width() - 1) / width();
   const auto add = [this](Part sum, Part addend) {
     return Part{sum.samples + addend.samples,
                 objective_.add(std::move(sum.sums), std::move(addend.sums))};
   };
   CanonicalFold<Part> fold(leaves, share, add);
-  run_collectively(comm_, "evaluating", [&] {
-    const auto produce = [&](std::int64_t round) {
-      std::vector<io::Batch> batches;
-      const std::int64_t first = share.begin + round * width;
-      for (std::int64_t m = first; m < std::min(first + width, share.end); ++m) {
-        std::vector<std::int64_t> ids(
-            static_cast<std::size_t>(std::min(micro_batch_, index_.samples - m * micro_batch_)));
-        std::iota(ids.begin(), ids.end(), m * micro_batch_);
-        batches.push_back(reader_.read(ids));
+  io::Loader loader([&](std::int64_t round) { return load(share, round); }, 0, rounds,
+                    reader_.threads());
+  Stopwatch since_asked;
+  // What each rank has come to: the ranks meet after as many rounds as take them a while, the same
+  // on all, until all are done.
+  struct State {
+    std::int32_t failed = 0;
+    std::int32_t stop = 0;
+    std::int32_t done = 0;
+    std::int32_t faster = 0;  // a meeting comes too early
+  };
+  std::optional<io::Error> failure;
+  std::int64_t round = 0, together = 1;
+  for (;;) {
+    try {
+      for (std::int64_t k = 0; k < together && round < rounds && !failure; ++k, ++round) {
+        const std::vector<io::Batch> batches = loader.next();
+        const std::int64_t first = share.begin + round * width();
+        pool_.run(0, std::ssize(batches), [&](Worker& worker, std::int64_t i) {
+          const io::Batch& batch = batches[static_cast<std::size_t>(i)];
+          Part part{.samples = batch.count(), .sums = {}};
+          if (batch.count() > 0) part.sums = worker.evaluate(batch);
+          fold.arrive(first + i, std::move(part));
+        });
       }
-      return batches;
-    };
-    io::Loader loader(produce, 0, rounds, reader_.threads());
-    for (std::int64_t round = 0; round < rounds; ++round) {
-      const std::vector<io::Batch> batches = loader.next();
-      pool_.run(0, static_cast<std::int64_t>(batches.size()), [&](Worker& worker, std::int64_t i) {
-        const io::Batch& batch = batches[static_cast<std::size_t>(i)];
-        Part part{.samples = batch.count(), .sums = {}};
-        if (batch.count() > 0) part.sums = worker.evaluate(batch);
-        fold.arrive(share.begin + round * width + i, std::move(part));
-      });
+    } catch (const std::exception& exception) {
+      failure = io::as_error(exception);
     }
-  });
+    const State mine{.failed = failure ? 1 : 0,
+                     .stop = static_cast<std::int32_t>(stop()),
+                     .done = round >= rounds ? 1 : 0,
+                     .faster = since_asked.lap() < kMeetSeconds ? 1 : 0};
+    std::vector<State> all(static_cast<std::size_t>(comm_.size()));
+    comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+    const auto any = [&](auto member) {
+      return std::any_of(all.begin(), all.end(), [&](const State& s) { return s.*member != 0; });
+    };
+    const auto every = [&](auto member) {
+      return std::all_of(all.begin(), all.end(), [&](const State& s) { return s.*member != 0; });
+    };
+    if (any(&State::failed)) agree_on_failure(comm_, "evaluating", failure);
+    if (every(&State::done)) break;
+    if (any(&State::stop)) return std::nullopt;
+    if (every(&State::faster)) together *= 2;
+  }
   CanonicalFold<Part> join(leaves, {0, count}, add);
   for (const std::string& bytes : all_gather_text(comm_, packed(fold.take()))) {
     const char* at = bytes.data();
@@ -123,10 +166,10 @@ EvaluationResult Evaluator::run() {
     throw AgreedError(io::ErrorKind::data, "no sample is left to evaluate");
   }
   Objective::Values values = objective_.values(total.sums);
-  return {.samples = total.samples,
-          .names = objective_.metrics(),
-          .values = std::move(values.values),
-          .tables = std::move(values.tables)};
+  return EvaluationResult{.samples = total.samples,
+                          .names = objective_.metrics(),
+                          .values = std::move(values.values),
+                          .tables = std::move(values.tables)};
 }
 
 }  // namespace hadal::engine

@@ -3,10 +3,14 @@
 // number. Sums are float64, joined in the canonical tree, divided once: the same bits for any
 // number of ranks.
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/comm/communicator.hpp"
+#include "engine/plan.hpp"
+#include "engine/wishes.hpp"
 #include "engine/worker_pool.hpp"
 #include "io/batch_reader.hpp"
 
@@ -29,10 +33,16 @@ class Evaluator {
   Evaluator(Communicator& comm, WorkerPool& pool, const io::DataIndex& index,
             const io::BatchOptions& options, std::int64_t micro_batch, const Objective& objective);
 
-  // Collective.
+  // Collective. `stop` tells whether this rank wishes to end at once, asked every few batches;
+  // where any rank does, the result is not known.
+  std::optional<EvaluationResult> run(const std::function<StopReason()>& stop);
+  // To its end.
   EvaluationResult run();
 
  private:
+  std::vector<io::Batch> load(const Share& share, std::int64_t round);
+  std::int64_t width() const { return static_cast<std::int64_t>(pool_.size()); }
+
   Communicator& comm_;
   WorkerPool& pool_;
   const io::DataIndex& index_;

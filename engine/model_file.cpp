@@ -128,6 +128,7 @@ io::FileDigest write_model(const std::filesystem::path& path, const Model& model
   });
   io::HashingFile file(path);
   const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
+  file.reserve(io::file_bytes(header, entries));
   file.append(std::as_bytes(std::span(header)));
   weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
     for (std::size_t n = names_of(model, entry).size(); n > 0; --n)

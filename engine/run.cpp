@@ -16,6 +16,8 @@
 #include "engine/session.hpp"
 #include "engine/staging.hpp"
 #include "engine/stopwatch.hpp"
+#include "io/atomic_file.hpp"
+#include "io/error.hpp"
 #include "io/log.hpp"
 
 namespace hadal::engine {
@@ -82,6 +84,22 @@ bool take_evaluation(const ObjectiveOptions& options, const Objective& objective
   return std::move(report.copies);
 }
 
+// What is seen now costs no step; a disk may still fill up later.
+void check_room(Communicator& comm, const RunConfig& config, Session& session) {
+  run_collectively(comm, "looking at the disk", [&] {
+    if (comm.rank() != 0) return;
+    const std::int64_t wanted = checkpoint_bytes(session.state());
+    const std::int64_t free = io::free_bytes(config.run.dir);
+    if (free < 0 || free >= wanted) return;
+    const std::string text =
+        fmt::format("a checkpoint takes {:.1f} MiB, {:.1f} MiB are free at {}",
+                    static_cast<double>(wanted) / (1 << 20), static_cast<double>(free) / (1 << 20),
+                    config.run.dir.string());
+    if (config.checkpoint.on_full == OnFull::stop) throw io::Error(io::ErrorKind::storage, text);
+    io::log_warning(text);
+  });
+}
+
 }  // namespace
 
 TrainOutcome train(const RunConfig& given, const Place& place, Communicator& comm,
@@ -123,6 +141,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
   TrainOutcome outcome{.model = model_path, .checkpoint = {}};
   outcome.checkpoint = resume(config, place, comm, session, identity, store);
+  check_room(comm, config, session);
   write_known(comm, cache, known);
   known = {};
 
@@ -135,17 +154,29 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                       session.objective());
   }
   SaveClock clock(config.checkpoint, plan);
+  const std::int64_t stays_every =
+      config.checkpoint.keep_every ? in_steps(*config.checkpoint.keep_every, plan.steps_per_epoch)
+                                   : 0;
+  const auto stays = [&](std::int64_t step) { return stays_every > 0 && step % stays_every == 0; };
   observer.on_start(plan, state.progress.step);
   Trainer trainer(config, plan, comm, session, train_data);
-  const auto save = [&] {
+  const auto save = [&](bool must) {
     const Stopwatch watch;
     trainer.check_replicas();
-    const fs::path folder =
-        save_checkpoint(comm, store ? &*store : nullptr, session.model(), state, identity);
-    if (store) store->prune(config.checkpoint.keep, {});
-    outcome.checkpoint = folder;
+    try {
+      outcome.checkpoint =
+          save_checkpoint(comm, store ? &*store : nullptr, session.model(), state, identity);
+    } catch (const AgreedError& error) {
+      clock.saved(watch.seconds());
+      const bool goes_on = !must && config.checkpoint.on_full == OnFull::go_on &&
+                           error.kind() == io::ErrorKind::storage;
+      if (!goes_on) throw;
+      observer.on_failed_checkpoint(state.progress.step, error.what());
+      return;
+    }
+    if (store) store->prune(config.checkpoint.keep, stays);
     clock.saved(watch.seconds());
-    observer.on_checkpoint(folder, state.progress.step, watch.seconds());
+    observer.on_checkpoint(outcome.checkpoint, state.progress.step, watch.seconds());
   };
   const auto write_model = [&] {
     run_collectively(comm, "writing the model", [&] {
@@ -159,8 +190,32 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
     return config.objective.patience > 0 &&
            state.progress.evaluations_since_best >= config.objective.patience;
   };
+  const auto wished = [&] { return agree_on_stop(comm, observer.wishes().stop); };
+  // False where it was cut short: the next start makes up for it.
+  const auto evaluate_now = [&] {
+    const Stopwatch watch;
+    state.progress.evaluation_due = true;
+    trainer.swap_average();
+    const auto result = evaluator->run([&] { return observer.wishes().stop; });
+    bool best = false;
+    if (result) {
+      state.progress.evaluation_due = false;
+      best = take_evaluation(config.objective, session.objective(), *result, state.progress);
+      if (best) write_model();
+    }
+    trainer.swap_average();
+    if (result) observer.on_evaluation(*result, state.progress.step, best, watch.seconds());
+    return result.has_value();
+  };
+  // Whatever a stop finds before the first step is on the disk already.
+  outcome.stopped = wished();
+  if (outcome.stopped == StopReason::none && evaluator && state.progress.evaluation_due &&
+      !evaluate_now()) {
+    outcome.stopped = wished();
+  }
   outcome.early = out_of_patience();
-  while (state.progress.step < plan.steps && !outcome.early) {
+  while (outcome.stopped == StopReason::none && state.progress.step < plan.steps &&
+         !outcome.early) {
     Wishes mine = observer.wishes();
     mine.save = comm.rank() == 0 && clock.due(state.progress.step + 1);
     const StepReport report = trainer.step(mine);
@@ -169,22 +224,14 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
     const bool evaluates =
         evaluator && (last || (plan.evaluate_every_steps > 0 &&
                                state.progress.step % plan.evaluate_every_steps == 0));
-    if (evaluates) {
-      trainer.swap_average();
-      const EvaluationResult result = evaluator->run();
-      const bool best =
-          take_evaluation(config.objective, session.objective(), result, state.progress);
-      if (best) write_model();
-      trainer.swap_average();
-      observer.on_evaluation(result, state.progress.step, best);
+    if (evaluates && !evaluate_now()) {
+      outcome.stopped = wished();
+    } else {
       outcome.early = out_of_patience();
+      if (!last && !outcome.early) outcome.stopped = report.agreed.stop;
     }
-    if (report.agreed.stop != StopReason::none && !last && !outcome.early) {
-      save();
-      outcome.stopped = report.agreed.stop;
-      break;
-    }
-    if (report.agreed.save || last || outcome.early) save();
+    const bool stops = outcome.stopped != StopReason::none;
+    if (stops || report.agreed.save || last || outcome.early) save(stops);
   }
   outcome.step = state.progress.step;
   // Without validation data the last state is the model; also where the best one's file was

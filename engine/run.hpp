@@ -22,9 +22,12 @@ class RunObserver {
   // Everything is checked, the first step comes next. `first_step` steps are done already.
   virtual void on_start(const TrainingPlan& plan, std::int64_t first_step) = 0;
   virtual void on_step(const StepReport& report) = 0;
-  virtual void on_evaluation(const EvaluationResult& result, std::int64_t step, bool is_best) = 0;
+  virtual void on_evaluation(const EvaluationResult& result, std::int64_t step, bool is_best,
+                             double seconds) = 0;
   virtual void on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
                              double seconds) = 0;
+  // A checkpoint could not be written, and the run goes on (checkpoint.on_full).
+  virtual void on_failed_checkpoint(std::int64_t step, const std::string& reason) = 0;
   // What this rank wishes for, asked once a step.
   virtual Wishes wishes() = 0;
 };

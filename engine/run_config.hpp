@@ -27,6 +27,7 @@ enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
 enum class Overlap { automatic, always, never };
 enum class OnNonFinite { stop, skip };
+enum class OnFull { stop, go_on };
 enum class Precision { float32, bfloat16 };
 enum class Layout { automatic, contiguous, channels_last };
 enum class SumOrder { canonical, fast };
@@ -50,6 +51,7 @@ struct RunOptions {
   int workers = 0;  // of one rank; 0: as many as cores and memory allow
   std::string isa = "native";
   OnProcessorChange on_processor_change = OnProcessorChange::warn;
+  double deadline = 0;                   // seconds from the start of the program; 0: none
   Overlap overlap = Overlap::automatic;  // of the reduction between hosts with backward
 };
 
@@ -166,6 +168,8 @@ struct ScheduleOptions {
 struct CheckpointOptions {
   std::optional<Span> every;  // unset: so often that saving takes at most 2 % of the time
   std::int64_t keep = 3;
+  std::optional<Span> keep_every;  // steps that are multiples of it stay for good
+  OnFull on_full = OnFull::stop;
 };
 
 struct RunConfig {

@@ -44,24 +44,6 @@ float tree_sum(const std::vector<float>& values, const Leaves& leaves) {
 
 }  // namespace
 
-std::string name_of(StopReason reason) {
-  switch (reason) {
-    case StopReason::none:
-      return "none";
-    case StopReason::usr1:
-      return "usr1";
-    case StopReason::time:
-      return "time";
-    case StopReason::term:
-      return "term";
-    case StopReason::usr2:
-      return "usr2";
-    case StopReason::stop_file:
-      return "stop";
-  }
-  return "none";
-}
-
 // The ranks' records, joined.
 struct Trainer::Control {
   Wishes agreed;

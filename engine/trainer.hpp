@@ -12,29 +12,12 @@
 #include "engine/schedule.hpp"
 #include "engine/session.hpp"
 #include "engine/training_state.hpp"
+#include "engine/wishes.hpp"
 #include "engine/worker_pool.hpp"
 #include "io/error.hpp"
 #include "io/loader.hpp"
 
 namespace hadal::engine {
-
-// Why a run ends before its last step. Larger wins where ranks disagree.
-enum class StopReason : std::int32_t {
-  none = 0,
-  usr1 = 1,
-  time = 2,
-  term = 3,
-  usr2 = 4,
-  stop_file = 5
-};
-
-std::string name_of(StopReason reason);
-
-// What this rank wishes for; the ranks agree on the strongest wish.
-struct Wishes {
-  StopReason stop = StopReason::none;
-  bool save = false;
-};
 
 struct StepReport {
   std::int64_t step = 0;  // the step just done, counted from 1

@@ -16,6 +16,7 @@ struct Progress {
   std::optional<double> best_value;
   std::int64_t best_step = 0;
   std::int64_t evaluations_since_best = 0;
+  bool evaluation_due = false;  // the one after this step was cut short
 };
 
 struct TrainingState {

@@ -75,6 +75,12 @@ void sync_folder(const std::filesystem::path& folder) {
   }
 }
 
+std::int64_t free_bytes(const std::filesystem::path& path) {
+  std::error_code failure;
+  const std::filesystem::space_info space = std::filesystem::space(path, failure);
+  return failure ? -1 : static_cast<std::int64_t>(space.available);
+}
+
 void create_folders(const std::filesystem::path& folder) {
   std::error_code failure;
   std::filesystem::create_directories(folder, failure);

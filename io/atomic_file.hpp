@@ -46,6 +46,9 @@ void sync_folder(const std::filesystem::path& folder);
 // fsync on the descriptor, or a storage error that names the path.
 void sync_file(int fd, const std::filesystem::path& path);
 
+// What an ordinary user may still write where `path` lies (a quota is not known); -1: unknown.
+std::int64_t free_bytes(const std::filesystem::path& path);
+
 // Creates the folder and its parents, or throws a storage error.
 void create_folders(const std::filesystem::path& folder);
 

@@ -16,7 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kManifestVersion = 1;
+// 2: with a hash of itself.
+constexpr int kManifestVersion = 2;
+constexpr const char* kOwnHash = "manifest_xxh3";
 constexpr std::string_view kPrefix = "step-";
 
 std::optional<std::int64_t> step_of(const std::string& name) {
@@ -31,6 +33,14 @@ std::optional<std::int64_t> step_of(const std::string& name) {
   return step;
 }
 
+std::string text_of(const json& manifest) { return json_text(manifest, 1) + "\n"; }
+
+// Of a manifest without its hash.
+std::string hash_of(const json& manifest) {
+  const std::string text = text_of(manifest);
+  return hash_text(hash_bytes(std::as_bytes(std::span(text))));
+}
+
 json to_json(const CheckpointManifest& manifest) {
   json files = json::array();
   for (const FileDigest& file : manifest.files) {
@@ -41,18 +51,28 @@ json to_json(const CheckpointManifest& manifest) {
                      {"block_bytes", kHashBlockBytes},
                      {"xxh3", blocks}});
   }
-  return {{"version", kManifestVersion},
-          {"step", manifest.step},
-          {"files", files},
-          {"run", manifest.run}};
+  json document = {{"version", kManifestVersion},
+                   {"step", manifest.step},
+                   {"files", files},
+                   {"run", manifest.run}};
+  document[kOwnHash] = hash_of(document);
+  return document;
 }
 
 CheckpointManifest parse_manifest(const std::string& text) {
-  const json parsed = parse_json(text);
-  if (parsed.at("version").get<int>() != kManifestVersion) {
+  json parsed = parse_json(text);
+  if (parsed.at("version").get<int>() > kManifestVersion) {
     throw Error(ErrorKind::checkpoint,
-                fmt::format("its manifest has version {}, this program reads version {}",
-                            parsed.at("version").dump(), kManifestVersion));
+                fmt::format("its manifest has version {}, this program reads up to version {}",
+                            json_text(parsed.at("version")), kManifestVersion));
+  }
+  if (parsed.contains(kOwnHash) || parsed.at("version").get<int>() > 1) {
+    const bool is_as_written = text_of(parsed) == text;
+    const std::string stored = parsed.at(kOwnHash).get<std::string>();
+    parsed.erase(kOwnHash);
+    if (!is_as_written || hash_of(parsed) != stored) {
+      throw Error(ErrorKind::checkpoint, "its manifest.json is not as it was written");
+    }
   }
   CheckpointManifest manifest{
       .step = parsed.at("step").get<std::int64_t>(), .files = {}, .run = {}};
@@ -120,7 +140,7 @@ fs::path CheckpointStore::begin(std::int64_t step) {
 fs::path CheckpointStore::commit(const CheckpointManifest& manifest) {
   const fs::path partial = folder_ / (checkpoint_name(manifest.step) + ".partial");
   const fs::path final_folder = folder_ / checkpoint_name(manifest.step);
-  write_file_atomically(partial / "manifest.json", to_json(manifest).dump(1) + "\n");
+  write_file_atomically(partial / "manifest.json", text_of(to_json(manifest)));
   std::error_code failure;
   // A damaged checkpoint of the same step may be in the way after a fall back to an older one.
   if (fs::exists(final_folder)) fs::remove_all(final_folder, failure);
@@ -178,17 +198,17 @@ std::optional<StoredCheckpoint> CheckpointStore::newest_valid(
   return std::nullopt;
 }
 
-void CheckpointStore::prune(std::int64_t keep, const std::vector<std::int64_t>& kept_always) {
+void CheckpointStore::prune(std::int64_t keep,
+                            const std::function<bool(std::int64_t step)>& stays) {
   std::vector<std::int64_t> candidates = steps();
-  std::int64_t excess = static_cast<std::int64_t>(candidates.size()) - keep;
+  candidates.resize(candidates.size() -
+                    std::min(candidates.size(), static_cast<std::size_t>(keep)));
   for (const std::int64_t step : candidates) {
-    if (excess <= 0) return;
-    if (std::find(kept_always.begin(), kept_always.end(), step) != kept_always.end()) continue;
+    if (stays(step)) continue;
     std::error_code ignored;
     // The manifest goes first: a folder that is half removed is never taken for a checkpoint.
     fs::remove(folder_ / checkpoint_name(step) / "manifest.json", ignored);
     fs::remove_all(folder_ / checkpoint_name(step), ignored);
-    --excess;
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -48,8 +49,8 @@ class CheckpointStore {
   // is usable.
   std::optional<StoredCheckpoint> newest_valid(std::vector<std::string>& passed) const;
 
-  // Removes the oldest so that `keep` remain, never one of the steps in `kept_always`.
-  void prune(std::int64_t keep, const std::vector<std::int64_t>& kept_always);
+  // Removes all but the newest `keep`, and but the steps of which `stays` is true.
+  void prune(std::int64_t keep, const std::function<bool(std::int64_t step)>& stays);
 
   const std::filesystem::path& folder() const { return folder_; }
 

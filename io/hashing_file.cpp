@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "io/error.hpp"
 
@@ -23,6 +24,19 @@ HashingFile::HashingFile(const std::filesystem::path& path)
     : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
   if (!fd_) throw system_error(ErrorKind::storage, "cannot create", path.string(), errno);
   digest_.name = path.filename().string();
+}
+
+void HashingFile::reserve(std::int64_t bytes) {
+  if (bytes == 0 || ::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  // fallocate(2), not posix_fallocate(3): where the file system has no such call that one writes
+  // into every block.
+  if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) return;
+  const int reason = errno;
+  throw Error(
+      ErrorKind::storage,
+      fmt::format("cannot write {}: it needs {:.1f} MiB, {:.1f} MiB are free ({})", path_.string(),
+                  static_cast<double>(bytes) / (1 << 20),
+                  static_cast<double>(free_bytes(path_)) / (1 << 20), std::strerror(reason)));
 }
 
 void HashingFile::append(std::span<const std::byte> bytes) {

@@ -31,6 +31,10 @@ class HashingFile {
   // Creates or truncates `path`. Throws a storage error.
   explicit HashingFile(const std::filesystem::path& path);
 
+  // Takes the room for so many bytes from the file system, where it can tell: a disk that is full,
+  // or a quota, shows before anything is written. Throws a storage error.
+  void reserve(std::int64_t bytes);
+
   void append(std::span<const std::byte> bytes);
 
   // Syncs and closes. Nothing may be appended afterwards.

@@ -222,4 +222,8 @@ std::string layout_safetensors(std::vector<TensorEntry>& tensors,
   return bytes;
 }
 
+std::int64_t file_bytes(const std::string& header, const std::vector<TensorEntry>& tensors) {
+  return tensors.empty() ? std::ssize(header) : tensors.back().end;
+}
+
 }  // namespace hadal::io

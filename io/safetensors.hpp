@@ -48,4 +48,7 @@ SafetensorsHeader read_safetensors_header(const std::filesystem::path& path);
 std::string layout_safetensors(std::vector<TensorEntry>& tensors,
                                const std::map<std::string, std::string>& metadata);
 
+// Of the whole file, once its tensors have their places.
+std::int64_t file_bytes(const std::string& header, const std::vector<TensorEntry>& tensors);
+
 }  // namespace hadal::io

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <ctime>
 
+#include "io/error.hpp"
 #include "io/log.hpp"
 #include "launch/environment.hpp"
 #include "launch/signals.hpp"
@@ -13,8 +15,23 @@
 namespace hadal::launch {
 namespace {
 
-// How long before the allocation's end a run saves and stops.
-constexpr double kTimeMargin = 60;
+// Left of the allocation's time for the end of the ranks and of the job script, at least.
+constexpr double kTimeMargin = 30;
+
+// The earliest of what is known of the end, in seconds since 1970; 0: nothing.
+double known_end(const engine::RunConfig& config) {
+  double end = 0;
+  const auto take = [&](double one) {
+    if (one > 0 && (end == 0 || one < end)) end = one;
+  };
+  for (const char* name : {"HADAL_END_TIME", "SLURM_JOB_END_TIME"}) {
+    if (const auto text = environment_variable(name)) take(std::strtod(text->c_str(), nullptr));
+  }
+  if (config.run.deadline > 0) {
+    take(static_cast<double>(std::time(nullptr)) + config.run.deadline + kTimeMargin);
+  }
+  return end;
+}
 
 std::string duration_text(double seconds) {
   const auto whole = static_cast<std::int64_t>(seconds);
@@ -26,8 +43,7 @@ std::string duration_text(double seconds) {
 
 Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& status)
     : config_(config), folder_(folder), status_(status), terminal_(::isatty(STDERR_FILENO) != 0) {
-  const auto end = environment_variable("HADAL_END_TIME");
-  if (end) end_time_ = std::strtod(end->c_str(), nullptr);
+  end_time_ = known_end(config);
 }
 
 void Progress::on_start(const engine::TrainingPlan& plan, std::int64_t first_step) {
@@ -36,14 +52,17 @@ void Progress::on_start(const engine::TrainingPlan& plan, std::int64_t first_ste
   status_.step = first_step;
   status_.steps = plan.steps;
   status_.phase = "train";
+  note_place("train", first_step);
   since_line_.lap();
   if (folder_ == nullptr) return;
   folder_->open_metrics(first_step);
-  folder_->write_status(status_);
+  show_status();
 }
 
 void Progress::on_step(const engine::StepReport& report) {
   status_.step = report.step;
+  note_place("train", report.step);
+  longest_step_ = std::max(longest_step_, report.seconds);
   status_.epoch = static_cast<double>(report.step) / static_cast<double>(plan_.steps_per_epoch);
   if (folder_ == nullptr) return;
   ++steps_;
@@ -55,23 +74,22 @@ void Progress::on_step(const engine::StepReport& report) {
     io::log_warning(fmt::format("step {} was skipped: not finite or empty", report.step));
   const auto share = [&](double part) { return report.seconds > 0 ? part / report.seconds : 0.0; };
   const double samples = static_cast<double>(config_.train.global_batch);
-  folder_->append_metrics(
-      {{"kind", "train"},
-       {"step", report.step},
-       {"epoch", status_.epoch},
-       {"time", utc_now()},
-       {"loss", report.loss},
-       {"lr", report.lr},
-       {"grad_norm", report.grad_norm},
-       {"samples_per_second", report.seconds > 0 ? samples / report.seconds : 0.0},
-       {"data_wait", share(report.data_wait_seconds)},
-       {"comm_wait", share(report.comm_wait_seconds)},
-       {"reduce", share(report.reduce_seconds)},
-       {"update", share(report.update_seconds)},
-       {"sent_bytes", report.sent_bytes},
-       {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
-       {"skipped", report.skipped},
-       {"bad_samples", report.bad_samples}});
+  record({{"kind", "train"},
+          {"step", report.step},
+          {"epoch", status_.epoch},
+          {"time", utc_now()},
+          {"loss", report.loss},
+          {"lr", report.lr},
+          {"grad_norm", report.grad_norm},
+          {"samples_per_second", report.seconds > 0 ? samples / report.seconds : 0.0},
+          {"data_wait", share(report.data_wait_seconds)},
+          {"comm_wait", share(report.comm_wait_seconds)},
+          {"reduce", share(report.reduce_seconds)},
+          {"update", share(report.update_seconds)},
+          {"sent_bytes", report.sent_bytes},
+          {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
+          {"skipped", report.skipped},
+          {"bad_samples", report.bad_samples}});
   if (report.step % plan_.steps_per_epoch == 0) tell_reading(report.step);
   status_.metrics["loss"] = report.loss;
   const bool due = since_line_.seconds() >= (terminal_ ? 0.2 : config_.log_every_seconds);
@@ -81,14 +99,14 @@ void Progress::on_step(const engine::StepReport& report) {
 // What an epoch has read on rank 0: of chunks that hold many samples it may be a multiple of them.
 void Progress::tell_reading(std::int64_t step) {
   const auto data = std::exchange(data_, {});
-  folder_->append_metrics({{"kind", "event"},
-                           {"event", "epoch"},
-                           {"step", step},
-                           {"epoch", status_.epoch},
-                           {"time", utc_now()},
-                           {"sample_bytes", data.asked},
-                           {"read_bytes", data.read},
-                           {"decoded_bytes", data.decoded}});
+  record({{"kind", "event"},
+          {"event", "epoch"},
+          {"step", step},
+          {"epoch", status_.epoch},
+          {"time", utc_now()},
+          {"sample_bytes", data.asked},
+          {"read_bytes", data.read},
+          {"decoded_bytes", data.decoded}});
   if (data.decoded < 2 * data.asked) return;
   end_line();
   io::log_once(
@@ -121,7 +139,7 @@ void Progress::draw(const engine::StepReport& report) {
     fmt::print(stderr, "{}\n", line);
   }
   std::fflush(stderr);
-  if (since_line_.lap() > 1 || report.step == first_step_ + 1) folder_->write_status(status_);
+  if (since_line_.lap() > 1 || report.step == first_step_ + 1) show_status();
   steps_ = 0;
   seconds_ = data_wait_ = comm_wait_ = 0;
 }
@@ -132,7 +150,8 @@ void Progress::end_line() {
 }
 
 void Progress::on_evaluation(const engine::EvaluationResult& result, std::int64_t step,
-                             bool is_best) {
+                             bool is_best, double seconds) {
+  longest_evaluation_ = std::max(longest_evaluation_, seconds);
   if (folder_ == nullptr) return;
   nlohmann::ordered_json line = {{"kind", "valid"},
                                  {"step", step},
@@ -145,7 +164,7 @@ void Progress::on_evaluation(const engine::EvaluationResult& result, std::int64_
     status_.metrics["valid." + result.names[i]] = result.values[i];
     text += fmt::format(", {} {:.6g}", result.names[i], result.values[i]);
   }
-  folder_->append_metrics(line);
+  record(line);
   end_line();
   io::log_info(text + (is_best ? ", the best so far" : ""));
 }
@@ -153,12 +172,51 @@ void Progress::on_evaluation(const engine::EvaluationResult& result, std::int64_
 void Progress::on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
                              double seconds) {
   checkpoint_seconds_ += seconds;
+  longest_save_ = std::max(longest_save_, seconds);
   status_.checkpoint = folder.string();
   if (folder_ == nullptr) return;
   end_line();
   io::log(io::LogLevel::debug,
           fmt::format("checkpoint of step {} in {:.2f} s: {}", step, seconds, folder.string()));
-  folder_->write_status(status_);
+  show_status();
+}
+
+// How long before the end a run begins to stop: the step under way and what may follow it, an
+// evaluation and a checkpoint, each may take longer than so far.
+double Progress::lead() const {
+  return kTimeMargin + 2 * (longest_step_ + longest_save_) + 1.5 * longest_evaluation_;
+}
+
+void Progress::on_failed_checkpoint(std::int64_t step, const std::string& reason) {
+  if (folder_ == nullptr) return;
+  end_line();
+  io::log_warning(
+      fmt::format("no checkpoint of step {}, the run goes on and tries again: {}", step, reason));
+  record({{"kind", "event"},
+          {"event", "failed_checkpoint"},
+          {"step", step},
+          {"epoch", status_.epoch},
+          {"time", utc_now()},
+          {"reason", reason}});
+}
+
+// Where a run shall go on though the disk is full, it does without them.
+void Progress::record(const nlohmann::ordered_json& line) {
+  try {
+    folder_->append_metrics(line);
+  } catch (const io::Error& error) {
+    if (config_.checkpoint.on_full == engine::OnFull::stop) throw;
+    io::log_once(io::LogLevel::warning, error.what());
+  }
+}
+
+void Progress::show_status() {
+  try {
+    folder_->write_status(status_);
+  } catch (const io::Error& error) {
+    if (config_.checkpoint.on_full == engine::OnFull::stop) throw;
+    io::log_once(io::LogLevel::warning, error.what());
+  }
 }
 
 engine::Wishes Progress::wishes() {
@@ -172,7 +230,7 @@ engine::Wishes Progress::wishes() {
     if (stop_file_) wishes.stop = engine::StopReason::stop_file;
   }
   const bool time_is_up =
-      end_time_ > 0 && static_cast<double>(std::time(nullptr)) > end_time_ - kTimeMargin;
+      end_time_ > 0 && static_cast<double>(std::time(nullptr)) > end_time_ - lead();
   if (wishes.stop == engine::StopReason::none && time_is_up) wishes.stop = engine::StopReason::time;
   return wishes;
 }

@@ -15,8 +15,9 @@ class Progress : public engine::RunObserver {
 
   void on_start(const engine::TrainingPlan& plan, std::int64_t first_step) override;
   void on_step(const engine::StepReport& report) override;
-  void on_evaluation(const engine::EvaluationResult& result, std::int64_t step,
-                     bool is_best) override;
+  void on_evaluation(const engine::EvaluationResult& result, std::int64_t step, bool is_best,
+                     double seconds) override;
+  void on_failed_checkpoint(std::int64_t step, const std::string& reason) override;
   void on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
                      double seconds) override;
   engine::Wishes wishes() override;
@@ -26,6 +27,9 @@ class Progress : public engine::RunObserver {
  private:
   void draw(const engine::StepReport& report);
   void tell_reading(std::int64_t step);
+  double lead() const;
+  void record(const nlohmann::ordered_json& line);
+  void show_status();
   void end_line();
 
   const engine::RunConfig& config_;
@@ -34,6 +38,10 @@ class Progress : public engine::RunObserver {
   engine::TrainingPlan plan_;
   std::int64_t first_step_ = 0;
   double end_time_ = 0;  // seconds since 1970; 0: unknown
+  // The longest so far, in seconds: what a stop in time must leave room for.
+  double longest_step_ = 0;
+  double longest_save_ = 0;
+  double longest_evaluation_ = 0;
   bool terminal_ = false;
   bool line_open_ = false;
   engine::Stopwatch since_line_;

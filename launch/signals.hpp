@@ -1,7 +1,10 @@
 #pragma once
 // USR1, USR2 and TERM ask the run to save and end; the handler only notes which came.
 
-#include "engine/trainer.hpp"
+#include <cstdint>
+#include <string>
+
+#include "engine/wishes.hpp"
 
 namespace hadal::launch {
 
@@ -9,5 +12,11 @@ void install_signal_handlers();
 
 // The strongest request so far on this rank.
 engine::StopReason requested_stop();
+
+// A rank that crashes says so with its place, in one line, before the system ends it.
+void install_crash_report(int rank, const std::string& host);
+
+// Where this rank is, for that line. `phase` must live for good.
+void note_place(const char* phase, std::int64_t step);
 
 }  // namespace hadal::launch

@@ -50,8 +50,8 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
     status.state = "stopped";
     status.reason = engine::name_of(outcome.stopped);
     status.code = kStoppedOnPurpose;
-    status.message =
-        fmt::format("stopped: step {}, checkpoint {}", outcome.step, status.checkpoint);
+    status.message = fmt::format("stopped: step {}, checkpoint {}", outcome.step,
+                                 status.checkpoint.empty() ? "none yet" : status.checkpoint);
   }
 }
 
@@ -117,6 +117,7 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
           "differ from an uninterrupted one");
     }
     install_signal_handlers();
+    install_crash_report(comm.rank(), comm.host());
     finish(status, engine::train(config.run, place, comm, progress));
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -33,6 +33,10 @@ void add_run(Table& table) {
                                                         {"always", engine::Overlap::always},
                                                         {"never", engine::Overlap::never}});
             });
+  table.set("run.deadline", plain(Kind::duration), nullptr, Bound::free,
+            "Time from the program's start after which it has saved and stopped, exit 75; the end "
+            "of the allocation holds too.",
+            [](RunConfig& c, const json& v) { c.run.deadline = *parse_duration(v); });
   table.set("run.on_processor_change", choice({"warn", "stop"}), "warn", Bound::free,
             "When a run goes on where the arithmetic gives other bits.",
             [](RunConfig& c, const json& v) {

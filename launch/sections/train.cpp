@@ -95,6 +95,15 @@ void add_checkpoint(Table& table) {
             });
   table.set("checkpoint.keep", integer(1), 3, Bound::free, "Checkpoints that stay.",
             [](RunConfig& c, const json& v) { c.checkpoint.keep = v; });
+  table.set("checkpoint.keep_every", plain(Kind::span), nullptr, Bound::free,
+            "Those of every so many steps or epochs stay for good, beside the newest.",
+            [](RunConfig& c, const json& v) { c.checkpoint.keep_every = *parse_span(v); });
+  table.set("checkpoint.on_full", choice({"stop", "continue"}), "stop", Bound::free,
+            "Where a checkpoint cannot be written: stop, or go on and try again later.",
+            [](RunConfig& c, const json& v) {
+              c.checkpoint.on_full = pick<engine::OnFull>(
+                  v, {{"stop", engine::OnFull::stop}, {"continue", engine::OnFull::go_on}});
+            });
   table.set("log.every", plain(Kind::duration), "5s", Bound::free, "Time between progress lines.",
             [](RunConfig& c, const json& v) { c.log_every_seconds = *parse_duration(v); });
 }

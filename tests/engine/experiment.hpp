@@ -19,7 +19,8 @@ class QuietObserver : public engine::RunObserver {
     losses.push_back(report.loss);
     skipped += report.skipped ? 1 : 0;
   }
-  void on_evaluation(const engine::EvaluationResult& result, std::int64_t, bool) override {
+  void on_failed_checkpoint(std::int64_t, const std::string&) override { ++failed_saves; }
+  void on_evaluation(const engine::EvaluationResult& result, std::int64_t, bool, double) override {
     evaluations.push_back(result);
   }
   void on_checkpoint(const std::filesystem::path&, std::int64_t, double) override {}
@@ -28,6 +29,7 @@ class QuietObserver : public engine::RunObserver {
   }
   std::int64_t step = 0;
   int skipped = 0;
+  int failed_saves = 0;
   std::vector<float> losses;
   std::vector<engine::EvaluationResult> evaluations;
 

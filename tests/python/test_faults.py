@@ -1,0 +1,313 @@
+"""What happens to long jobs: full disks, damaged files, kills inside a save, signals, the end of the allocation."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy
+import pytest
+from conftest import HADAL, ROOT
+
+CONFIG = """[model]
+kind = "mlp"
+options = {{ classes = 4, hidden = [8], dropout = 0.2 }}
+[objective]
+metrics = ["accuracy"]
+[train]
+steps = {steps}
+global_batch = 8
+micro_batch = 2
+ema = 0.9
+evaluate_every = "{evaluate}"
+[optimizer]
+kind = "adamw"
+lr = 0.01
+[checkpoint]
+every = "{every}"
+keep = {keep}
+"""
+
+
+def start(run, steps=8, every="2st", keep=2, evaluate="4st", rows=64):
+    draws = numpy.random.default_rng(1)
+    run.fields(x=draws.standard_normal((rows, 6)).astype("f4"), y=numpy.arange(rows) % 4)
+    run.config('valid = "train.h5"\ninputs.x.path = "x"\ntargets.y.path = "y"\n'
+               + CONFIG.format(steps=steps, every=every, keep=keep, evaluate=evaluate), "")
+
+
+def model(run, name="run"):
+    return (run.folder / name / "model" / "model.safetensors").read_bytes()
+
+
+def steps_of(folder):
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
+def status(run, name="run"):
+    return json.loads((run.folder / name / "status.json").read_text())
+
+
+def test_checkpoints_that_stay(run):
+    start(run, steps=13)
+    run.hadal("train", "--set", 'checkpoint.keep_every="4st"')
+    assert steps_of(run.folder / "run") == [4, 8, 12, 13]
+
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+/* Calls named in SHIM_CALLS fail with SHIM_ERRNO on files whose path holds SHIM_PATH. */
+static int hit(int fd, const char *call) {
+  char link[64], path[4096];
+  const char *part = getenv("SHIM_PATH"), *calls = getenv("SHIM_CALLS");
+  if (part == NULL || calls == NULL || strstr(calls, call) == NULL) return 0;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length < 0) return 0;
+  path[length] = 0;
+  if (strstr(path, part) == NULL) return 0;
+  errno = atoi(getenv("SHIM_ERRNO"));
+  return 1;
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+  ssize_t (*next)(int, const void *, size_t, off_t) =
+      (ssize_t (*)(int, const void *, size_t, off_t)) dlsym(RTLD_NEXT, "pwrite");
+  return hit(fd, "pwrite") ? -1 : next(fd, data, size, at);
+}
+int fallocate(int fd, int mode, off_t at, off_t size) {
+  int (*next)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t)) dlsym(RTLD_NEXT, "fallocate");
+  return hit(fd, "fallocate") ? -1 : next(fd, mode, at, size);
+}
+int fsync(int fd) {
+  int (*next)(int) = (int (*)(int)) dlsym(RTLD_NEXT, "fsync");
+  return hit(fd, "fsync") ? -1 : next(fd);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
+    return folder / "shim.so"
+
+
+def failing(run, shim, calls, part, number, *settings, ranks=2, code=0):
+    variables = {"LD_PRELOAD": shim, "SHIM_CALLS": calls, "SHIM_PATH": part, "SHIM_ERRNO": number}
+    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), "env",
+               *(f"{name}={value}" for name, value in variables.items()), HADAL, "train", str(run.folder / "run.toml"), *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("calls, number, reason", [
+    ("fallocate", 28, "MiB, .* MiB are free .No space left on device"), ("fallocate", 122, "Disk quota exceeded"),
+    ("pwrite", 28, "No space left on device"), ("fsync", 5, "cannot sync .*: Input/output error"),
+    ("pwrite", 116, "Stale file handle"), ("pwrite", 30, "Read-only file system")])
+def test_a_disk_that_refuses_a_checkpoint_costs_no_more_than_that(run, shim, calls, number, reason):
+    start(run)
+    run.hadal("train", "--set", "run.dir=whole")
+    # By default the run ends, with what it has.
+    text = failing(run, shim, calls, "step-000000004", number, "--set", "run.dir=stops", code=74)
+    assert re.search(reason, text) and "step-000000004" in text, text
+    assert text.count("hadal: storage error") == 1
+    assert steps_of(run.folder / "stops") == [2] and status(run, "stops")["code"] == 74
+    run.hadal("train", "--set", "run.dir=stops", ranks=3)
+    assert model(run, "stops") == model(run, "whole")
+    # Or it goes on, and saves the next time.
+    text = failing(run, shim, calls, "step-000000004", number, "--set", "run.dir=goes-on", "--set",
+                   "checkpoint.on_full=continue")
+    assert "no checkpoint of step 4, the run goes on and tries again" in text
+    assert re.search(reason, text) and steps_of(run.folder / "goes-on") == [6, 8]
+    assert not list((run.folder / "goes-on" / "checkpoints").glob("*.partial"))
+    assert model(run, "goes-on") == model(run, "whole")
+    events = [json.loads(line) for line in (run.folder / "goes-on" / "metrics.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event.get("event") == "failed_checkpoint"] == [4]
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_before_the_first_step(run):
+    if os.getuid() != 0:
+        pytest.skip("needs root: a small file system is mounted")
+    small = run.folder / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        start(run)
+        wide = ("--set", "model.options.hidden=[4096]", "--set", f'run.dir="{small}/run"')
+        text = run.hadal("train", *wide, code=74).stderr
+        assert re.search(r"a checkpoint takes [\d.]+ MiB, 0\.\d MiB are free at", text), text
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_every_damage_to_a_checkpoint_is_found_and_the_one_before_is_taken(run):
+    start(run, steps=8, every="4st")
+    run.hadal("train")
+    expected = model(run)
+    draws = random.Random(5)
+    newest = run.folder / "run" / "checkpoints" / "step-000000008"
+    keep = run.folder / "keep"
+    shutil.copytree(run.folder / "run", keep)
+    for turn in range(36):
+        shutil.rmtree(run.folder / "run")
+        shutil.copytree(keep, run.folder / "run")
+        file = sorted(newest.iterdir())[turn % 3]
+        content = bytearray(file.read_bytes())
+        if turn % 4 == 3:
+            del content[draws.randrange(len(content)):]
+        elif turn % 4 == 2:
+            content += b"\0x"
+        else:
+            content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+        file.write_bytes(content)
+        done = run.hadal("train")
+        assert "passed over: checkpoint" in done.stderr, (file, turn)
+        assert "resuming at step 4" in done.stderr and file.parent.name in done.stderr
+        assert model(run) == expected
+
+
+CALLS = "mkdir,openat,fallocate,pwrite64,fsync,close,rename,unlink,unlinkat,rmdir,newfstatat"
+
+
+def trace_of(run, name, *options):
+    path = run.folder / name / "checkpoints"
+    files = [path, *(path / f"step-000000004{end}" for end in ("", ".partial"))]
+    files += [path / "step-000000004.partial" / file for file in
+              ("model.safetensors", "optimizer.safetensors", "manifest.json")]
+    only = [word for file in files for word in ("-P", file)]
+    command = ["strace", "-f", "-qq", "-o", run.folder / "trace", *options, *only, HADAL, "train", run.folder / "run.toml",
+               "--set", f"run.dir={run.folder}/{name}", "--set", "run.workers=1"]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=run.folder)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_kill_at_any_system_call_of_a_save_leaves_a_whole_checkpoint(run):
+    start(run, steps=6, evaluate="100st")
+    run.hadal("train", "--set", "run.dir=whole", "--set", "run.workers=1")
+    expected = model(run, "whole")
+    done = trace_of(run, "traced", "-e", f"trace={CALLS}")
+    assert done.returncode == 0, done.stderr
+    calls = re.findall(r"^\d+\s+(\w+)\(", (run.folder / "trace").read_text(), re.MULTILINE)
+    counts = {call: calls.count(call) for call in dict.fromkeys(calls)}
+    assert {"mkdir", "openat", "pwrite64", "fsync", "rename"} <= set(counts), counts
+    killed = resumed = 0
+    for call, count in counts.items():
+        for number in range(1, count + 1):
+            name = f"{call}-{number}"
+            done = trace_of(run, name, "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+            if done.returncode == 0:
+                continue
+            killed += 1
+            # What is whole has its final name.
+            whole = [step for step in range(1, 7)
+                     if (run.folder / name / "checkpoints" / f"step-{step:09}" / "manifest.json").exists()]
+            again = run.hadal("train", "--set", f"run.dir={name}", "--set", "run.workers=1")
+            assert model(run, name) == expected, name
+            found = re.search(r"resuming at step (\d+)", again.stderr)
+            assert (int(found[1]) if found else 0) == max(whole, default=0), (name, again.stderr)
+            resumed += bool(whole)
+            assert not list((run.folder / name / "checkpoints").glob("*.partial"))
+            shutil.rmtree(run.folder / name)
+    assert killed >= 15 and resumed >= 10, (killed, resumed, counts)
+
+
+def launch(run, *settings, ranks=2, **environment):
+    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), HADAL, "train", str(run.folder / "run.toml"),
+               *settings]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=run.folder,
+                            env={**os.environ, **environment})
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_a_chain_of_jobs_limited_in_time_ends_with_the_same_bits(run):
+    start(run, steps=3000, every="100000st", evaluate="1000st")
+    run.hadal("train", "--set", "run.dir=whole", ranks=2)
+    lives = 0
+    while True:
+        done = launch(run, "--set", "run.dir=chain", "--set", 'run.deadline="0.3s"', ranks=1 + lives % 3)
+        text = "".join(done.communicate())
+        lives += 1
+        if done.returncode == 0:
+            break
+        assert done.returncode == 75, text
+        assert status(run, "chain")["reason"] == "time" and "stopped: step" in text
+        assert lives < 60
+    assert lives >= 3 and model(run, "chain") == model(run, "whole")
+    seen = [json.loads(line) for line in (run.folder / "chain" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in seen if line["kind"] == "train"] == list(range(1, 3001))
+
+
+def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(run):
+    start(run, steps=40, every="1000st", evaluate="20st", rows=20000)
+    run.hadal("train", "--set", "run.dir=whole")
+    cut = 0
+    for turn in range(5):
+        name = f"cut-{turn}"
+        process = launch(run, "--set", f"run.dir={name}", ranks=1 + turn % 3)
+        wait_for(run.folder / name / "metrics.jsonl", process)
+        while '"step":20' not in (run.folder / name / "metrics.jsonl").read_text():
+            assert process.poll() is None
+        time.sleep(0.003 * turn)
+        subprocess.run(["pkill", "-USR1", "-f", f"^{HADAL} train .*run.dir={name}$"], check=True)
+        process.communicate()
+        assert process.returncode == 75
+        step = steps_of(run.folder / name)[-1]
+        folder = run.folder / name / "checkpoints" / f"step-{step:09}"
+        cut += json.loads((folder / "manifest.json").read_text())["run"]["progress"]["evaluation_due"]
+        run.hadal("train", "--set", f"run.dir={name}", ranks=1 + (turn + 1) % 3)
+        assert model(run, name) == model(run, "whole")
+        lines = [json.loads(line) for line in (run.folder / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if line["kind"] == "valid"] == [20, 40]
+    assert cut >= 1
+
+
+def test_a_stop_before_the_first_step_is_a_stop(run):
+    start(run, steps=4000, every="100000st", evaluate="2000st")
+    end = str(time.time() + 5)
+    process = launch(run, HADAL_END_TIME=end)
+    out, err = process.communicate()
+    assert process.returncode == 75 and "stopped: step 0, checkpoint none yet" in out, out + err
+    assert status(run)["reason"] == "time"
+    run.hadal("train", "--set", "train.steps=4")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_crash_says_which_rank_and_where(run, number):
+    start(run, steps=200000, every="100000st", evaluate="100000st")
+    process = launch(run, ranks=3)
+    wait_for(run.folder / "run" / "metrics.jsonl", process)
+    time.sleep(0.3)
+    pids = subprocess.run(["pgrep", "-f", f"^{HADAL} train {run.folder}"], capture_output=True, text=True, check=True)
+    victim = int(pids.stdout.split()[-1])
+    os.kill(victim, number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode not in (0, 75)
+    found = re.findall(rf"hadal: bug: {number.name} \(rank (\d) on .*, train, after step (\d+)\)", err)
+    assert len(found) == 1 and int(found[0][1]) > 0, err
+
+
+def test_retention_never_touches_the_newest(run):
+    start(run, steps=6, keep=1)
+    run.hadal("train")
+    assert steps_of(run.folder / "run") == [6]
+    assert pathlib.Path(status(run)["checkpoint"]).name == "step-000000006"
