@@ -106,6 +106,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                    RunObserver& observer) {
   RunConfig config = given;
   // Config and data, checked before anything is computed or written.
+  observer.on_phase("scan");
   const fs::path cache = config.run.dir / "index.cache";
   KnownScans known = read_known(comm, cache);
   io::DataIndex train_data = open_dataset(comm, config.data, Split::train, &known);
@@ -131,6 +132,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   }
 
   // Model, arena, workers.
+  observer.on_phase("prepare");
   Session session(config, place, comm, train_data, Session::Purpose::train);
   compare_hosts(config, comm, session.fingerprint());
   TrainingState& state = session.state();
@@ -162,6 +164,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   Trainer trainer(config, plan, comm, session, train_data);
   const auto save = [&](bool must) {
     const Stopwatch watch;
+    observer.on_phase("save");
     trainer.check_replicas();
     try {
       outcome.checkpoint =
@@ -194,6 +197,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   // False where it was cut short: the next start makes up for it.
   const auto evaluate_now = [&] {
     const Stopwatch watch;
+    observer.on_phase("evaluate");
     state.progress.evaluation_due = true;
     trainer.swap_average();
     const auto result = evaluator->run([&] { return observer.wishes().stop; });
@@ -216,6 +220,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   outcome.early = out_of_patience();
   while (outcome.stopped == StopReason::none && state.progress.step < plan.steps &&
          !outcome.early) {
+    observer.on_phase("train");
     Wishes mine = observer.wishes();
     mine.save = comm.rank() == 0 && clock.due(state.progress.step + 1);
     const StepReport report = trainer.step(mine);
@@ -233,6 +238,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
     const bool stops = outcome.stopped != StopReason::none;
     if (stops || report.agreed.save || last || outcome.early) save(stops);
   }
+  observer.on_phase("finish");
   outcome.step = state.progress.step;
   // Without validation data the last state is the model; also where the best one's file was
   // removed.

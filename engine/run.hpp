@@ -19,6 +19,8 @@ namespace hadal::engine {
 class RunObserver {
  public:
   virtual ~RunObserver() = default;
+  // What comes next: "scan", "prepare", "train", "evaluate", "save", "finish". A literal.
+  virtual void on_phase(const char* phase) = 0;
   // Everything is checked, the first step comes next. `first_step` steps are done already.
   virtual void on_start(const TrainingPlan& plan, std::int64_t first_step) = 0;
   virtual void on_step(const StepReport& report) = 0;

@@ -51,7 +51,8 @@ struct RunOptions {
   int workers = 0;  // of one rank; 0: as many as cores and memory allow
   std::string isa = "native";
   OnProcessorChange on_processor_change = OnProcessorChange::warn;
-  double deadline = 0;                   // seconds from the start of the program; 0: none
+  double collective_timeout = 1800;  // seconds that a rank waits for others before it names them
+  double deadline = 0;               // seconds from the start of the program; 0: none
   Overlap overlap = Overlap::automatic;  // of the reduction between hosts with backward
 };
 

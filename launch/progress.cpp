@@ -18,6 +18,9 @@ namespace {
 // Left of the allocation's time for the end of the ranks and of the job script, at least.
 constexpr double kTimeMargin = 30;
 
+// Bytes decoded in an epoch from which on it matters how often each is.
+constexpr std::int64_t kWorthTelling = std::int64_t{256} << 20;
+
 // The earliest of what is known of the end, in seconds since 1970; 0: nothing.
 double known_end(const engine::RunConfig& config) {
   double end = 0;
@@ -46,13 +49,16 @@ Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& s
   end_time_ = known_end(config);
 }
 
+void Progress::on_phase(const char* phase) {
+  status_.phase = phase;
+  note_place(phase, status_.step);
+}
+
 void Progress::on_start(const engine::TrainingPlan& plan, std::int64_t first_step) {
   plan_ = plan;
   first_step_ = first_step;
   status_.step = first_step;
   status_.steps = plan.steps;
-  status_.phase = "train";
-  note_place("train", first_step);
   since_line_.lap();
   if (folder_ == nullptr) return;
   folder_->open_metrics(first_step);
@@ -61,7 +67,6 @@ void Progress::on_start(const engine::TrainingPlan& plan, std::int64_t first_ste
 
 void Progress::on_step(const engine::StepReport& report) {
   status_.step = report.step;
-  note_place("train", report.step);
   longest_step_ = std::max(longest_step_, report.seconds);
   status_.epoch = static_cast<double>(report.step) / static_cast<double>(plan_.steps_per_epoch);
   if (folder_ == nullptr) return;
@@ -107,7 +112,7 @@ void Progress::tell_reading(std::int64_t step) {
           {"sample_bytes", data.asked},
           {"read_bytes", data.read},
           {"decoded_bytes", data.decoded}});
-  if (data.decoded < 2 * data.asked) return;
+  if (data.decoded < std::max(2 * data.asked, kWorthTelling)) return;
   end_line();
   io::log_once(
       io::LogLevel::warning,

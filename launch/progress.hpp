@@ -13,6 +13,7 @@ class Progress : public engine::RunObserver {
   // `folder` is null on ranks other than 0, which only answer wishes().
   Progress(const engine::RunConfig& config, RunFolder* folder, Status& status);
 
+  void on_phase(const char* phase) override;
   void on_start(const engine::TrainingPlan& plan, std::int64_t first_step) override;
   void on_step(const engine::StepReport& report) override;
   void on_evaluation(const engine::EvaluationResult& result, std::int64_t step, bool is_best,

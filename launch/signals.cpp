@@ -107,6 +107,10 @@ void note_place(const char* phase, std::int64_t step) {
   place_step.store(step);
 }
 
+std::string noted_place() {
+  return fmt::format("{}, after step {}", place_phase.load(), place_step.load());
+}
+
 engine::StopReason requested_stop() { return static_cast<engine::StopReason>(requested.load()); }
 
 }  // namespace hadal::launch

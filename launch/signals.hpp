@@ -19,4 +19,7 @@ void install_crash_report(int rank, const std::string& host);
 // Where this rank is, for that line. `phase` must live for good.
 void note_place(const char* phase, std::int64_t step);
 
+// "train, after step 12"
+std::string noted_place();
+
 }  // namespace hadal::launch

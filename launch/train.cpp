@@ -2,10 +2,13 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 
 #include "engine/comm/collectively.hpp"
 #include "engine/fingerprint.hpp"
+#include "engine/watchdog.hpp"
+#include "io/error.hpp"
 #include "io/log.hpp"
 #include "launch/config.hpp"
 #include "launch/cores.hpp"
@@ -19,6 +22,7 @@ namespace hadal::launch {
 namespace {
 
 constexpr int kStoppedOnPurpose = 75;
+constexpr int kPeerLost = static_cast<int>(io::ErrorKind::peer);
 
 nlohmann::json run_manifest(const TrainArguments& arguments, const LoadedConfig& config,
                             const std::string& hosts, int ranks, int workers) {
@@ -53,6 +57,27 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
     status.message = fmt::format("stopped: step {}, checkpoint {}", outcome.step,
                                  status.checkpoint.empty() ? "none yet" : status.checkpoint);
   }
+}
+
+// The thread that talks to the other ranks waits for them and cannot be asked: this process ends
+// as it is, and the launcher ends the others.
+[[noreturn]] void give_up(const std::filesystem::path& folder, Status status,
+                          const std::string& what) {
+  const io::Error error(io::ErrorKind::peer, fmt::format("rank {} on {} ({}) {}", status.rank,
+                                                         status.host, noted_place(), what));
+  status.state = "failed";
+  status.code = error.exit_code();
+  status.reason = io::name_of(error.kind());
+  status.message = error.what();
+  fmt::print(stderr, "hadal: {} error: {}\n", io::name_of(error.kind()), error.what());
+  std::fflush(stderr);
+  try {
+    write_status(folder, status);
+    write_exit(folder, status, status.step);
+  } catch (const std::exception&) {
+    // It has been said already.
+  }
+  std::_Exit(kPeerLost);
 }
 
 // "auto" is the storage that the batch system gives a job on each node: known only there.
@@ -118,6 +143,11 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
     }
     install_signal_handlers();
     install_crash_report(comm.rank(), comm.host());
+    const engine::Watchdog watchdog(
+        comm, {.timeout = config.run.run.collective_timeout,
+               .place = noted_place,
+               .stuck = [&](const std::string& what) { give_up(config.run.run.dir, status, what); },
+               .follow = [] { std::_Exit(kPeerLost); }});
     finish(status, engine::train(config.run, place, comm, progress));
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -33,6 +33,9 @@ void add_run(Table& table) {
                                                         {"always", engine::Overlap::always},
                                                         {"never", engine::Overlap::never}});
             });
+  table.set("run.collective_timeout", plain(Kind::duration), "30m", Bound::free,
+            "How long a rank waits for others before the run ends, exit 76, with who did not come.",
+            [](RunConfig& c, const json& v) { c.run.collective_timeout = *parse_duration(v); });
   table.set("run.deadline", plain(Kind::duration), nullptr, Bound::free,
             "Time from the program's start after which it has saved and stopped, exit 75; the end "
             "of the allocation holds too.",

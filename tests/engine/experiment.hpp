@@ -13,6 +13,7 @@ namespace hadal::tests {
 class QuietObserver : public engine::RunObserver {
  public:
   explicit QuietObserver(std::int64_t stop_at = -1) : stop_at_(stop_at) {}
+  void on_phase(const char*) override {}
   void on_start(const engine::TrainingPlan&, std::int64_t first) override { step = first; }
   void on_step(const engine::StepReport& report) override {
     step = report.step;

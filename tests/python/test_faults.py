@@ -46,7 +46,7 @@ def model(run, name="run"):
 
 
 def steps_of(folder):
-    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-?????????"))
 
 
 def status(run, name="run"):
@@ -258,16 +258,16 @@ def test_a_chain_of_jobs_limited_in_time_ends_with_the_same_bits(run):
 
 
 def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(run):
-    start(run, steps=40, every="1000st", evaluate="20st", rows=20000)
+    start(run, steps=40, every="1000st", evaluate="20st", rows=12000)
     run.hadal("train", "--set", "run.dir=whole")
     cut = 0
-    for turn in range(5):
+    for turn in range(4):
         name = f"cut-{turn}"
         process = launch(run, "--set", f"run.dir={name}", ranks=1 + turn % 3)
         wait_for(run.folder / name / "metrics.jsonl", process)
         while '"step":20' not in (run.folder / name / "metrics.jsonl").read_text():
             assert process.poll() is None
-        time.sleep(0.003 * turn)
+        time.sleep(0.002 * turn)
         subprocess.run(["pkill", "-USR1", "-f", f"^{HADAL} train .*run.dir={name}$"], check=True)
         process.communicate()
         assert process.returncode == 75
@@ -311,3 +311,74 @@ def test_retention_never_touches_the_newest(run):
     run.hadal("train")
     assert steps_of(run.folder / "run") == [6]
     assert pathlib.Path(status(run)["checkpoint"]).name == "step-000000006"
+
+
+def pids_of(run):
+    """Of all ranks, in the order of their starts."""
+    found = subprocess.run(["pgrep", "-f", f"^{HADAL} train {run.folder}"], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_rank_that_stands_still_is_named_and_ends_the_run(run, ranks):
+    start(run, steps=200000, every="100000st", evaluate="100000st")
+    process = launch(run, "--set", 'run.collective_timeout="2s"', ranks=ranks)
+    wait_for(run.folder / "run" / "metrics.jsonl", process)
+    time.sleep(0.3)
+    victim = pids_of(run)[1]
+    number = re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", pathlib.Path(f"/proc/{victim}/environ").read_bytes())[1].decode()
+    os.kill(victim, signal.SIGSTOP)
+    began = time.time()
+    _, err = process.communicate(timeout=60)
+    assert time.time() - began < 12 and process.returncode == 76, err
+    assert err.count("hadal: peer error") == 1, err
+    assert re.search(rf"waited \d+ s for rank {number} on .*, whose process has stopped or gone \d+ s ago \(train, after", err), err
+    told = status(run)
+    assert told["code"] == 76 and told["reason"] == "peer" and f"for rank {number} on" in told["message"]
+    assert not pids_of(run)
+    # Nothing is lost: the next start goes on.
+    run.hadal("train", "--set", "train.steps=4", "--set", "run.dir=again", ranks=ranks)
+
+
+def test_a_rank_that_waits_for_its_disk_is_named_with_what_it_does(run, shim):
+    start(run, steps=8)
+    (run.folder / "slow.c").write_text(r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int fsync(int fd) {
+  char link[64], path[4096] = {0};
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "step-000000004")) sleep(100);
+  int (*next)(int) = (int (*)(int)) dlsym(RTLD_NEXT, "fsync");
+  return next(fd);
+}
+""")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", run.folder / "slow.so", run.folder / "slow.c", "-ldl"], check=True)
+    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), "3", "env", f"LD_PRELOAD={run.folder}/slow.so", HADAL, "train",
+               str(run.folder / "run.toml"), "--set", 'run.collective_timeout="2s"']
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder, timeout=60)
+    assert done.returncode == 76, done.stderr
+    assert re.search(r"waited \d+ s for rank 0 on .*, which has been busy for \d+ s \(save, after step 4\)", done.stderr), done.stderr
+    assert steps_of(run.folder / "run") == [2] or (run.folder / "run" / "checkpoints" / "step-000000004.partial").exists()
+    run.hadal("train", ranks=2)
+
+
+def test_a_slow_rank_is_no_stuck_one(run):
+    start(run, steps=3000, every="100000st", evaluate="1000st")
+    process = launch(run, "--set", 'run.collective_timeout="1s"', ranks=2)
+    wait_for(run.folder / "run" / "metrics.jsonl", process)
+    # Stopped for a while again and again, never as long as the others have patience.
+    for _ in range(6):
+        pids = pids_of(run)
+        if len(pids) < 2:
+            break
+        os.kill(pids[1], signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(pids[1], signal.SIGCONT)
+        time.sleep(0.1)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
