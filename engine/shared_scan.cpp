@@ -39,8 +39,7 @@ bool still_holds(std::span<const ScannedFile> known, const std::vector<std::stri
   std::vector<io::Extent> theirs, ours;
   const bool same =
       io::packed(io::scan_file(file, queries), theirs) == io::packed(one.scans, ours) &&
-      theirs.size() == ours.size() &&
-      std::memcmp(theirs.data(), ours.data(), ours.size() * sizeof(io::Extent)) == 0;
+      std::ranges::equal(std::as_bytes(std::span(theirs)), std::as_bytes(std::span(ours)));
   if (!same) {
     io::log_warning(
         fmt::format("{} is not as the last start found it, though its size, time and ends are: "

@@ -42,7 +42,9 @@ ScanCache::ScanCache(std::string_view bytes) {
     return;
   }
   std::vector<Extent> extents(table_bytes / sizeof(Extent));
-  std::memcpy(extents.data(), bytes.data() + kHead, extents.size() * sizeof(Extent));
+  if (!extents.empty()) {
+    std::memcpy(extents.data(), bytes.data() + kHead, extents.size() * sizeof(Extent));
+  }
   const ChunkTable tables(std::move(extents));
   std::size_t next = 0;
   for (const json& one : json::from_cbor(bytes.substr(kHead + table_bytes))) {
@@ -65,7 +67,9 @@ std::string ScanCache::bytes() const {
     return std::string(reinterpret_cast<const char*>(&value), sizeof value);
   };
   std::string body = number(tables.size() * sizeof(Extent));
-  body.append(reinterpret_cast<const char*>(tables.data()), tables.size() * sizeof(Extent));
+  for (const Extent& extent : tables) {
+    body.append(reinterpret_cast<const char*>(&extent), sizeof extent);
+  }
   json::to_cbor(document, body);
   return std::string(kVersion) + number(hash_of(body)) + body;
 }
