@@ -51,6 +51,7 @@ struct Commands {
   BenchReduceArguments bench_reduce;
   StatsArguments stats;
   BenchReadArguments bench_read;
+  ChaosArguments chaos;
   BenchStepArguments bench_step;
   io::PackOptions pack;
   InspectArguments inspected;
@@ -267,6 +268,30 @@ void add_bench_read(CLI::App* bench, Commands& commands) {
   });
 }
 
+void add_chaos(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand(
+      "chaos",
+      "Start the run again and again under faults (kills, signals, full and failing disks, damaged "
+      "files, a wrong clock), and compare its end with that of a run that nobody disturbed");
+  ChaosArguments& arguments = commands.chaos;
+  add_config(verb, arguments.config);
+  verb->add_option("--minutes", arguments.minutes, "How long")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  verb->add_option("--faults", arguments.faults, "And how many of them, at most")
+      ->check(CLI::Range(1, 1000000));
+  verb->add_option("--ranks", arguments.ranks, "At most so many; each start has another number")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  verb->add_option("--seed", arguments.seed, "Of all that is drawn")->capture_default_str();
+  verb->add_option("--launcher", arguments.launcher,
+                   "Words that start ranks, before their number; else mpirun -n");
+  verb->add_option("--folder", arguments.folder,
+                   "Where; else the run folder with -chaos behind it");
+  verb->add_flag("--json", arguments.json, "One JSON document");
+  verb->callback([&] { commands.run = [&] { return chaos(commands.chaos); }; });
+}
+
 void add_bench(CLI::App& app, Commands& commands) {
   CLI::App* bench = app.add_subcommand("bench", "Measure this place");
   bench->require_subcommand(1);
@@ -353,6 +378,7 @@ int run_command_line(int argc, char** argv) {
   add_pack(app, commands);
   add_others(app, commands);
   add_bench(app, commands);
+  add_chaos(app, commands);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {

@@ -23,6 +23,18 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// What a killed start was about to rename. The folder is this run's alone.
+void remove_leftovers(const fs::path& folder) {
+  std::error_code ignored;
+  for (const fs::path& place : {folder, folder / "log", folder / "model"}) {
+    for (const auto& entry : fs::directory_iterator(place, ignored)) {
+      if (entry.path().filename().string().find(".tmp-") != std::string::npos) {
+        fs::remove(entry.path(), ignored);
+      }
+    }
+  }
+}
+
 std::string attempt() { return environment_variable("HADAL_ATTEMPT").value_or("local"); }
 
 }  // namespace
@@ -49,6 +61,7 @@ RunFolder::RunFolder(fs::path folder) : folder_(std::move(folder)) {
                     "choose another run.dir",
                     folder_.string(), io::read_file(path), folder_.string()));
   }
+  remove_leftovers(folder_);
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   const std::string owner = fmt::format("process {} on {}", ::getpid(), host);

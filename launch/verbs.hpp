@@ -103,6 +103,17 @@ struct BenchStepArguments {
   bool json = false;
 };
 
+struct ChaosArguments {
+  ConfigArguments config;
+  double minutes = 10;
+  std::int64_t faults = 1'000'000;
+  int ranks = 4;  // at most
+  std::uint64_t seed = 0;
+  std::vector<std::string> launcher;  // words before the number of ranks; empty: mpirun's
+  std::filesystem::path folder;       // empty: the run's with "-chaos" behind it
+  bool json = false;
+};
+
 // Collective over `comm`.
 int train(const TrainArguments& arguments, engine::Communicator& comm);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
@@ -118,6 +129,10 @@ int pack(const io::PackOptions& options, engine::Communicator& comm);
 int inspect(const InspectArguments& arguments);
 int check(const CheckArguments& arguments);
 int plan(const PlanArguments& arguments);
+// Starts the run again and again, with another number of ranks and another fault each time, until
+// the time or the faults are used up, and compares the end with a run that nobody disturbed. Acts
+// on this host only. Throws a bug where it finds one.
+int chaos(const ChaosArguments& arguments);
 int export_model(const ExportArguments& arguments);
 
 }  // namespace hadal::launch
