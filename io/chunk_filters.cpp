@@ -309,6 +309,17 @@ std::string reason_against(const ChunkFilter& filter) {
 
 }  // namespace
 
+std::string optional_decoders() {
+  std::string names;
+  for (const auto& [id, name] :
+       {std::pair{kBlosc, "blosc"}, {kBlosc2, "blosc2"}, {kSzip, "szip"}}) {
+    const ChunkFilter filter{.id = id, .values = std::vector<std::uint32_t>(8, 1)};
+    if (reason_against(filter).empty())
+      names += fmt::format("{}{}", names.empty() ? "" : " ", name);
+  }
+  return names;
+}
+
 std::string filter_name(std::int32_t id) {
   for (const auto& [known, name] : kNames) {
     if (known == id) return name;

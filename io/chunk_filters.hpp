@@ -20,6 +20,9 @@ struct ChunkFilter {
 // The registered name of a filter, or "filter ID".
 std::string filter_name(std::int32_t id);
 
+// The decoders that this build has beside those that every build has: "blosc szip".
+std::string optional_decoders();
+
 class ChunkFilters {
  public:
   // `filters` in the order in which they were applied; `chunk_bytes` of a whole decoded chunk.

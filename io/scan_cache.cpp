@@ -12,8 +12,9 @@ namespace {
 
 using nlohmann::json;
 
-// Of what bytes() writes: raise it with every change of what a scan finds.
-constexpr std::string_view kVersion = "hadal scans 1\n";
+// Of what bytes() writes: raise it with every change of what a scan finds. Which chunks are decoded
+// here depends on the build too.
+std::string version() { return fmt::format("hadal scans 1; {}\n", optional_decoders()); }
 
 std::string key_of(const std::filesystem::path& file, const std::vector<DatasetQuery>& queries) {
   std::string key = file.string();
@@ -33,21 +34,22 @@ std::uint64_t hash_of(std::string_view bytes) {
 // The version, a hash of what follows, the length of the chunk tables, these, and the rest as CBOR.
 ScanCache::ScanCache(std::string_view bytes) {
   std::uint64_t hash = 0, table_bytes = 0;
-  constexpr std::size_t kHead = kVersion.size() + 2 * sizeof hash;
-  if (bytes.size() < kHead || !bytes.starts_with(kVersion)) return;
-  std::memcpy(&hash, bytes.data() + kVersion.size(), sizeof hash);
-  std::memcpy(&table_bytes, bytes.data() + kVersion.size() + sizeof hash, sizeof table_bytes);
-  if (hash != hash_of(bytes.substr(kVersion.size() + sizeof hash)) ||
-      table_bytes > bytes.size() - kHead) {
+  const std::string line = version();
+  const std::size_t head = line.size() + 2 * sizeof hash;
+  if (bytes.size() < head || !bytes.starts_with(line)) return;
+  std::memcpy(&hash, bytes.data() + line.size(), sizeof hash);
+  std::memcpy(&table_bytes, bytes.data() + line.size() + sizeof hash, sizeof table_bytes);
+  if (hash != hash_of(bytes.substr(line.size() + sizeof hash)) ||
+      table_bytes > bytes.size() - head) {
     return;
   }
   std::vector<Extent> extents(table_bytes / sizeof(Extent));
   if (!extents.empty()) {
-    std::memcpy(extents.data(), bytes.data() + kHead, extents.size() * sizeof(Extent));
+    std::memcpy(extents.data(), bytes.data() + head, extents.size() * sizeof(Extent));
   }
   const ChunkTable tables(std::move(extents));
   std::size_t next = 0;
-  for (const json& one : json::from_cbor(bytes.substr(kHead + table_bytes))) {
+  for (const json& one : json::from_cbor(bytes.substr(head + table_bytes))) {
     const json& state = one.at("state");
     entries_[one.at("key").get<std::string>()] = {.state = {state.at(0), state.at(1), state.at(2)},
                                                   .scans = unpacked(one.at("found"), tables, next)};
@@ -71,7 +73,7 @@ std::string ScanCache::bytes() const {
     body.append(reinterpret_cast<const char*>(&extent), sizeof extent);
   }
   json::to_cbor(document, body);
-  return std::string(kVersion) + number(hash_of(body)) + body;
+  return version() + number(hash_of(body)) + body;
 }
 
 const FileScans* ScanCache::find(const std::filesystem::path& file,
