@@ -6,14 +6,10 @@
 
 #include "engine/canonical_fold.hpp"
 #include "engine/comm/collectively.hpp"
-#include "engine/stopwatch.hpp"
 #include "io/loader.hpp"
 
 namespace hadal::engine {
 namespace {
-
-// Between two meetings of the ranks: what a wish to stop waits for at most, beside a batch.
-constexpr double kMeetSeconds = 0.5;
 
 // The sums of some micro-batches, and how many samples they hold.
 struct Part {
@@ -97,7 +93,7 @@ std::vector<io::Batch> Evaluator::load(const Share& share, std::int64_t round) {
   return batches;
 }
 
-std::optional<EvaluationResult> Evaluator::run(const std::function<StopReason()>& stop) {
+std::optional<EvaluationResult> Evaluator::run(const AskStop& stop) {
   const std::int64_t count = (index_.samples + micro_batch_ - 1) / micro_batch_;
   const Leaves leaves(std::vector<bool>(static_cast<std::size_t>(count), true));
   const std::vector<Share> all_shares = shares(count, comm_.size());
@@ -110,20 +106,12 @@ std::optional<EvaluationResult> Evaluator::run(const std::function<StopReason()>
   CanonicalFold<Part> fold(leaves, share, add);
   io::Loader loader([&](std::int64_t round) { return load(share, round); }, 0, rounds,
                     reader_.threads());
-  Stopwatch since_asked;
-  // What each rank has come to: the ranks meet after as many rounds as take them a while, the same
-  // on all, until all are done.
-  struct State {
-    std::int32_t failed = 0;
-    std::int32_t stop = 0;
-    std::int32_t done = 0;
-    std::int32_t faster = 0;  // a meeting comes too early
-  };
+  Meetings meetings(comm_, stop);
   std::optional<io::Error> failure;
-  std::int64_t round = 0, together = 1;
+  std::int64_t round = 0;
   for (;;) {
     try {
-      for (std::int64_t k = 0; k < together && round < rounds && !failure; ++k, ++round) {
+      for (std::int64_t k = 0; k < meetings.items() && round < rounds && !failure; ++k, ++round) {
         const std::vector<io::Batch> batches = loader.next();
         const std::int64_t first = share.begin + round * width();
         pool_.run(0, std::ssize(batches), [&](Worker& worker, std::int64_t i) {
@@ -136,22 +124,10 @@ std::optional<EvaluationResult> Evaluator::run(const std::function<StopReason()>
     } catch (const std::exception& exception) {
       failure = io::as_error(exception);
     }
-    const State mine{.failed = failure ? 1 : 0,
-                     .stop = static_cast<std::int32_t>(stop()),
-                     .done = round >= rounds ? 1 : 0,
-                     .faster = since_asked.lap() < kMeetSeconds ? 1 : 0};
-    std::vector<State> all(static_cast<std::size_t>(comm_.size()));
-    comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-    const auto any = [&](auto member) {
-      return std::any_of(all.begin(), all.end(), [&](const State& s) { return s.*member != 0; });
-    };
-    const auto every = [&](auto member) {
-      return std::all_of(all.begin(), all.end(), [&](const State& s) { return s.*member != 0; });
-    };
-    if (any(&State::failed)) agree_on_failure(comm_, "evaluating", failure);
-    if (every(&State::done)) break;
-    if (any(&State::stop)) return std::nullopt;
-    if (every(&State::faster)) together *= 2;
+    const Meetings::Agreed agreed = meetings.meet(failure.has_value(), round >= rounds);
+    if (agreed.any_failed) agree_on_failure(comm_, "evaluating", failure);
+    if (agreed.all_done) break;
+    if (agreed.stop != StopReason::none) return std::nullopt;
   }
   CanonicalFold<Part> join(leaves, {0, count}, add);
   for (const std::string& bytes : all_gather_text(comm_, packed(fold.take()))) {

@@ -3,7 +3,6 @@
 // number. Sums are float64, joined in the canonical tree, divided once: the same bits for any
 // number of ranks.
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,7 +34,7 @@ class Evaluator {
 
   // Collective. `stop` tells whether this rank wishes to end at once, asked every few batches;
   // where any rank does, the result is not known.
-  std::optional<EvaluationResult> run(const std::function<StopReason()>& stop);
+  std::optional<EvaluationResult> run(const AskStop& stop);
   // To its end.
   EvaluationResult run();
 

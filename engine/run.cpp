@@ -72,11 +72,12 @@ bool take_evaluation(const ObjectiveOptions& options, const Objective& objective
 
 // Where data.stage says, the files are read from each node's own copies.
 [[nodiscard]] StagedCopies stage_data(Communicator& comm, const DataOptions& options,
-                                      io::DataIndex& training, io::DataIndex* validation) {
+                                      io::DataIndex& training, io::DataIndex* validation,
+                                      const AskStop& ask_stop) {
   if (options.stage.empty()) return {};
   std::vector<io::DataIndex*> indices{&training};
   if (validation != nullptr) indices.push_back(validation);
-  StagingReport report = stage(comm, options.stage, indices);
+  StagingReport report = stage(comm, options.stage, indices, ask_stop);
   if (comm.rank() != 0) return std::move(report.copies);
   io::log_info(fmt::format("staged {:.1f} MiB to {} hosts in {:.1f} s, below {}",
                            static_cast<double>(report.bytes) / (1 << 20), report.hosts,
@@ -102,13 +103,16 @@ void check_room(Communicator& comm, const RunConfig& config, Session& session) {
 
 }  // namespace
 
-TrainOutcome train(const RunConfig& given, const Place& place, Communicator& comm,
-                   RunObserver& observer) {
+// Throws Stopped before the first step.
+static TrainOutcome train_to_its_end(const RunConfig& given, const Place& place, Communicator& comm,
+                                     RunObserver& observer) {
   RunConfig config = given;
   // Config and data, checked before anything is computed or written.
   observer.on_phase("scan");
   const fs::path cache = config.run.dir / "index.cache";
+  const AskStop ask_stop = [&] { return observer.wishes().stop; };
   KnownScans known = read_known(comm, cache);
+  known.ask_stop = ask_stop;
   io::DataIndex train_data = open_dataset(comm, config.data, Split::train, &known);
   const bool validates = has_split(config.data, Split::valid);
   io::DataIndex valid_data =
@@ -117,7 +121,7 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
   run_collectively(comm, "checking the config",
                    [&] { plan = check_plan(config, train_data, comm.size()); });
   const StagedCopies copies =
-      stage_data(comm, config.data, train_data, validates ? &valid_data : nullptr);
+      stage_data(comm, config.data, train_data, validates ? &valid_data : nullptr, ask_stop);
   settle_scaling(comm, config, train_data, valid_data);
   run_collectively(comm, "looking at the order", [&] {
     if (comm.rank() != 0) return;
@@ -193,14 +197,14 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
     return config.objective.patience > 0 &&
            state.progress.evaluations_since_best >= config.objective.patience;
   };
-  const auto wished = [&] { return agree_on_stop(comm, observer.wishes().stop); };
+  const auto wished = [&] { return agree_on_stop(comm, ask_stop()); };
   // False where it was cut short: the next start makes up for it.
   const auto evaluate_now = [&] {
     const Stopwatch watch;
     observer.on_phase("evaluate");
     state.progress.evaluation_due = true;
     trainer.swap_average();
-    const auto result = evaluator->run([&] { return observer.wishes().stop; });
+    const auto result = evaluator->run(ask_stop);
     bool best = false;
     if (result) {
       state.progress.evaluation_due = false;
@@ -252,6 +256,15 @@ TrainOutcome train(const RunConfig& given, const Place& place, Communicator& com
                                *state.progress.best_value, state.progress.best_step);
   }
   return outcome;
+}
+
+TrainOutcome train(const RunConfig& config, const Place& place, Communicator& comm,
+                   RunObserver& observer) {
+  try {
+    return train_to_its_end(config, place, comm, observer);
+  } catch (const Stopped& stopped) {
+    return {.stopped = stopped.reason, .model = {}, .checkpoint = {}};
+  }
 }
 
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,

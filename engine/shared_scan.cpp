@@ -66,14 +66,21 @@ ScannedFile look_at(std::size_t number, const std::string& file,
   return one;
 }
 
-// This rank's share of the files.
-std::vector<ScannedFile> scan_own(const Communicator& comm, const std::vector<std::string>& files,
+// Collective. This rank's share of the files. Throws Stopped.
+std::vector<ScannedFile> scan_own(Communicator& comm, const std::vector<std::string>& files,
                                   const std::vector<io::DatasetQuery>& queries,
-                                  const io::ScanCache& before) {
+                                  const KnownScans& given) {
   std::vector<ScannedFile> scanned;
-  for (auto i = static_cast<std::size_t>(comm.rank()); i < files.size();
-       i += static_cast<std::size_t>(comm.size())) {
-    scanned.push_back(look_at(i, files[i], queries, before));
+  Meetings meetings(comm, given.ask_stop);
+  auto next = static_cast<std::size_t>(comm.rank());
+  for (bool all_done = false; !all_done;) {
+    for (std::int64_t k = 0; k < meetings.items() && next < files.size(); ++k) {
+      scanned.push_back(look_at(next, files[next], queries, given.before));
+      next += static_cast<std::size_t>(comm.size());
+    }
+    const Meetings::Agreed agreed = meetings.meet(false, next >= files.size());
+    if (agreed.stop != StopReason::none) throw Stopped{agreed.stop};
+    all_done = agreed.all_done;
   }
   const auto fresh = std::stable_partition(scanned.begin(), scanned.end(),
                                            [](const ScannedFile& one) { return one.is_known; });
@@ -162,7 +169,7 @@ std::vector<io::FileScans> scan_together(Communicator& comm, const std::vector<s
                                          KnownScans& known) {
   json mine = json::array();
   std::vector<io::Extent> tables;
-  for (const ScannedFile& one : scan_own(comm, files, queries, known.before)) {
+  for (const ScannedFile& one : scan_own(comm, files, queries, known)) {
     json state;
     if (one.state) state = {one.state->bytes, one.state->changed, one.state->content_hash};
     mine.push_back({{"file", one.number},

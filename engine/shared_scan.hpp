@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/comm/communicator.hpp"
+#include "engine/wishes.hpp"
 #include "io/scan_cache.hpp"
 
 namespace hadal::engine {
@@ -16,6 +17,7 @@ struct KnownScans {
   io::ScanCache before;  // the same on every rank
   io::ScanCache after;   // on rank 0
   bool is_new = false;   // whether the two differ, on every rank
+  AskStop ask_stop;      // asked between two files, if given
 };
 
 // Collective. What the file `cache` holds; nothing where it is missing or damaged.
@@ -28,6 +30,7 @@ void write_known(const Communicator& comm, const std::filesystem::path& cache,
 
 // Collective. By file, the same on every rank. Each rank has the library look at one of the files
 // that it knows; where that is not as it was, it scans all of its own anew.
+// Throws Stopped where a rank wishes to stop meanwhile.
 std::vector<io::FileScans> scan_together(Communicator& comm, const std::vector<std::string>& files,
                                          const std::vector<io::DatasetQuery>& queries,
                                          KnownScans& known);

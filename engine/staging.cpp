@@ -244,7 +244,7 @@ StagedCopies::~StagedCopies() {
 }
 
 StagingReport stage(Communicator& comm, const fs::path& place,
-                    const std::vector<io::DataIndex*>& indices) {
+                    const std::vector<io::DataIndex*>& indices, const AskStop& ask_stop) {
   const Stopwatch watch;
   Hosts hosts = group_hosts(comm);
   std::vector<File> files;
@@ -274,6 +274,12 @@ StagingReport stage(Communicator& comm, const fs::path& place,
     Stager stager(comm, hosts, files, folder);
     const auto wide = static_cast<std::size_t>(comm.size());
     for (std::size_t first = 0; first < pieces.size(); first += wide) {
+      const StopReason stop = agree_on_stop(comm, ask_stop ? ask_stop() : StopReason::none);
+      if (stop != StopReason::none) {
+        // A copy that is not whole is of no use to the next start.
+        if (hosts.ranks[hosts.mine].front() == comm.rank()) fs::remove_all(folder);
+        throw Stopped{stop};
+      }
       stager.round(std::span(pieces).subspan(first, std::min(wide, pieces.size() - first)));
     }
     report.read_bytes = stager.read_bytes();

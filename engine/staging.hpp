@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/comm/communicator.hpp"
+#include "engine/wishes.hpp"
 #include "io/data_index.hpp"
 
 namespace hadal::engine {
@@ -41,8 +42,8 @@ struct StagingReport {
 // is read once in the whole job, and pass on what they read, with a checksum, to one rank of every
 // other host. A host without room for all of it reads from where the files are, and says so; a copy
 // that a killed run has left whole is taken as it is. Throws a storage error for what cannot
-// be read or written.
+// be read or written, and Stopped where a rank wishes to stop meanwhile (`ask_stop`, if given).
 StagingReport stage(Communicator& comm, const std::filesystem::path& place,
-                    const std::vector<io::DataIndex*>& indices);
+                    const std::vector<io::DataIndex*>& indices, const AskStop& ask_stop = {});
 
 }  // namespace hadal::engine

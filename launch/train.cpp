@@ -55,7 +55,7 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
     status.reason = engine::name_of(outcome.stopped);
     status.code = kStoppedOnPurpose;
     status.message = fmt::format("stopped: step {}, checkpoint {}", outcome.step,
-                                 status.checkpoint.empty() ? "none yet" : status.checkpoint);
+                                 status.checkpoint.empty() ? "none new" : status.checkpoint);
   }
 }
 

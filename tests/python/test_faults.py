@@ -286,9 +286,58 @@ def test_a_stop_before_the_first_step_is_a_stop(run):
     end = str(time.time() + 5)
     process = launch(run, HADAL_END_TIME=end)
     out, err = process.communicate()
-    assert process.returncode == 75 and "stopped: step 0, checkpoint none yet" in out, out + err
+    assert process.returncode == 75 and "stopped: step 0, checkpoint none new" in out, out + err
     assert status(run)["reason"] == "time"
     run.hadal("train", "--set", "train.steps=4")
+
+
+@pytest.mark.parametrize("phase", ["scan", "stage"])
+def test_a_stop_ends_what_comes_before_the_first_step(run, phase):
+    """Each read of the data takes a while, so that the phase is long."""
+    draws = numpy.random.default_rng(1)
+    start(run, steps=8)
+    for k in range(300 if phase == "scan" else 80):
+        run.fields(x=draws.standard_normal((64, 6)).astype("f4"), y=numpy.arange(64) % 4)
+        (run.folder / "train.h5").rename(run.folder / f"part-{k:03}.h5")
+    own = run.folder / "own"
+    own.mkdir()
+    settings = ["--set", 'data.train="part-*.h5"', "--set", "data.valid=[]"]
+    if phase == "stage":
+        settings += ["--set", f'data.stage="{own}"']
+    (run.folder / "slow.c").write_text(r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <stdlib.h>
+#include <sys/types.h>
+ssize_t pread(int fd, void *data, size_t size, off_t at) {
+  ssize_t (*next)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t)) dlsym(RTLD_NEXT, "pread");
+  char link[64], path[4096] = {0};
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "part-")) usleep(20000);
+  return next(fd, data, size, at);
+}
+""")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", run.folder / "slow.so", run.folder / "slow.c", "-ldl"], check=True)
+    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), "2", "env", f"LD_PRELOAD={run.folder}/slow.so", HADAL, "train",
+               str(run.folder / "run.toml"), *settings]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=run.folder)
+    if phase == "stage":
+        while not list(own.glob("*/*.h5")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+    else:
+        wait_for(run.folder / "run" / "status.json", process)
+        time.sleep(1)
+    began = time.time()
+    # To one of them only.
+    os.kill(pids_of(run)[0], signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and time.time() - began < 5, out + err
+    assert "stopped: step 0" in out and status(run)["reason"] == "usr1"
+    assert not list(own.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])

@@ -90,6 +90,8 @@ TEST_CASE("environment variables are read in one file") {
   for (const std::string folder : {"kernels", "io", "engine", "launch"}) {
     for (const fs::path& path : sources(folder)) {
       if (path.filename() == "environment.cpp") continue;
+      // A library of its own, loaded into others.
+      if (path.parent_path().filename() == "faults") continue;
       CAPTURE(path.string());
       REQUIRE_FALSE(tests::contains(io::read_file(path), "getenv"));
     }
