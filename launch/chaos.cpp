@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 
 // Longer than any of these runs may take to end once it has been hit, seconds.
 constexpr double kPatience = 120;
+// Behind that the others have ended because of one that stands still.
+constexpr double kOthersEnd = 20;
 // And its ranks, once its launcher has ended.
 constexpr double kAfterwards = 10;
 // Ranks wait so long for one that stands still.
@@ -276,7 +278,12 @@ class Chaos {
     if (!code) {
       // What has no signal of its own is cut short too, or each would take a whole run.
       hit(run, !words.empty() || is_file ? Fault::kill_all : kind.fault);
-      code = run.wait(kPatience);
+      code = run.wait(kind.fault == Fault::stop_one ? kOthersEnd : kPatience);
+      if (!code && run.ranks().size() == 1) {
+        // It was stopped when all had been said and done: nobody waits for it but the launcher.
+        run.signal_ranks(SIGCONT);
+      }
+      if (!code) code = run.wait(kPatience);
     }
     ++faults_;
     ++counts_[kind.name];
