@@ -158,6 +158,8 @@ bool is_in_cache(const Run& run) {
 // What O_DIRECT asks of places in a file and in memory, on every file system that has it.
 constexpr std::int64_t kPage = 4096;
 
+std::int64_t whole_pages(std::int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
 void wait_for(std::vector<Run>& runs) {
 #ifdef HADAL_HAS_URING
   if (runs.size() > 1) {
@@ -184,7 +186,7 @@ void wait_for_pages(const std::vector<Run>& runs) {
     Run& page = pages.emplace_back(run);
     page.offset = run.offset / kPage * kPage;
     page.bytes = run.offset + run.bytes - page.offset;
-    bytes += (page.bytes + kPage - 1) / kPage * kPage;
+    bytes += whole_pages(page.bytes);
   }
   if (room < bytes) {
     memory.reset(
@@ -194,7 +196,7 @@ void wait_for_pages(const std::vector<Run>& runs) {
   }
   std::byte* next = memory.get();
   for (Run& page : pages) {
-    const std::int64_t whole = (page.bytes + kPage - 1) / kPage * kPage;
+    const std::int64_t whole = whole_pages(page.bytes);
     page.parts = {{next, static_cast<std::size_t>(whole)}};
     next += whole;
   }
@@ -207,7 +209,7 @@ void wait_for_pages(const std::vector<Run>& runs) {
       std::memcpy(part.iov_base, from, part.iov_len);
       from += part.iov_len;
     }
-    next += (before + run.bytes + kPage - 1) / kPage * kPage;
+    next += whole_pages(before + run.bytes);
   }
 }
 

@@ -205,23 +205,23 @@ void Progress::on_failed_checkpoint(std::int64_t step, const std::string& reason
           {"reason", reason}});
 }
 
-// Where a run shall go on though the disk is full, it does without them.
-void Progress::record(const nlohmann::ordered_json& line) {
+// Where a run shall go on though the disk is full, it does without what cannot be written.
+template <class Write>
+void Progress::attempt(Write write) {
   try {
-    folder_->append_metrics(line);
+    write();
   } catch (const io::Error& error) {
     if (config_.checkpoint.on_full == engine::OnFull::stop) throw;
     io::log_once(io::LogLevel::warning, error.what());
   }
 }
 
+void Progress::record(const nlohmann::ordered_json& line) {
+  attempt([&] { folder_->append_metrics(line); });
+}
+
 void Progress::show_status() {
-  try {
-    folder_->write_status(status_);
-  } catch (const io::Error& error) {
-    if (config_.checkpoint.on_full == engine::OnFull::stop) throw;
-    io::log_once(io::LogLevel::warning, error.what());
-  }
+  attempt([&] { folder_->write_status(status_); });
 }
 
 engine::Wishes Progress::wishes() {

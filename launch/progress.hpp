@@ -29,6 +29,8 @@ class Progress : public engine::RunObserver {
   void draw(const engine::StepReport& report);
   void tell_reading(std::int64_t step);
   double lead() const;
+  template <class Write>
+  void attempt(Write write);
   void record(const nlohmann::ordered_json& line);
   void show_status();
   void end_line();

@@ -1,10 +1,10 @@
 // Loaded before everything else into the ranks that `hadal chaos` starts: calls to the system that
 // fail, or take their time, and a clock that is wrong. HADAL_FAULTS says which, as words:
-//   calls=pwrite,fallocate,fsync,rename   these calls …
-//   path=/checkpoints/                    … on files whose path holds this
-//   error=28  from=3  count=2             fail with this errno, from the third on, twice
-//   delay=20                              or take so many milliseconds longer
-//   clock=86400                           the time of day is off by so many seconds
+//   calls=pread,pwrite,fallocate,fsync,rename   these calls …
+//   path=/checkpoints/                          … on files whose path holds this
+//   error=28  from=3  count=2                   fail with this errno, from the third on, twice
+//   delay=20                                    or take so many milliseconds longer
+//   clock=86400                                 the time of day is off by so many seconds
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -101,6 +101,18 @@ bool fails(const char* call, int fd) {
 }  // namespace
 
 extern "C" {
+
+ssize_t pread(int fd, void* data, std::size_t size, off_t at) {
+  using Function = ssize_t (*)(int, void*, std::size_t, off_t);
+  static const auto real = next<Function>("pread");
+  return fails("pread", fd) ? -1 : real(fd, data, size, at);
+}
+
+ssize_t pread64(int fd, void* data, std::size_t size, off64_t at) {
+  using Function = ssize_t (*)(int, void*, std::size_t, off64_t);
+  static const auto real = next<Function>("pread64");
+  return fails("pread", fd) ? -1 : real(fd, data, size, at);
+}
 
 ssize_t pwrite(int fd, const void* data, std::size_t size, off_t at) {
   using Function = ssize_t (*)(int, const void*, std::size_t, off_t);

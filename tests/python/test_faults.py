@@ -59,55 +59,18 @@ def test_checkpoints_that_stay(run):
     assert steps_of(run.folder / "run") == [4, 8, 12, 13]
 
 
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-/* Calls named in SHIM_CALLS fail with SHIM_ERRNO on files whose path holds SHIM_PATH. */
-static int hit(int fd, const char *call) {
-  char link[64], path[4096];
-  const char *part = getenv("SHIM_PATH"), *calls = getenv("SHIM_CALLS");
-  if (part == NULL || calls == NULL || strstr(calls, call) == NULL) return 0;
-  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length < 0) return 0;
-  path[length] = 0;
-  if (strstr(path, part) == NULL) return 0;
-  errno = atoi(getenv("SHIM_ERRNO"));
-  return 1;
-}
-ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
-  ssize_t (*next)(int, const void *, size_t, off_t) =
-      (ssize_t (*)(int, const void *, size_t, off_t)) dlsym(RTLD_NEXT, "pwrite");
-  return hit(fd, "pwrite") ? -1 : next(fd, data, size, at);
-}
-int fallocate(int fd, int mode, off_t at, off_t size) {
-  int (*next)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t)) dlsym(RTLD_NEXT, "fallocate");
-  return hit(fd, "fallocate") ? -1 : next(fd, mode, at, size);
-}
-int fsync(int fd) {
-  int (*next)(int) = (int (*)(int)) dlsym(RTLD_NEXT, "fsync");
-  return hit(fd, "fsync") ? -1 : next(fd);
-}
-"""
+# What `hadal chaos` loads before its ranks.
+FAULTS = pathlib.Path(HADAL).parents[1] / "lib" / "hadal" / "libhadal_faults.so"
 
 
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "shim.c").write_text(SHIM)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
-    return folder / "shim.so"
+def under(faults, run, *settings, ranks=2):
+    """The command that starts a run whose calls to the system fail, or take their time (launch/faults)."""
+    return ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), "env", f"LD_PRELOAD={FAULTS}",
+            f"HADAL_FAULTS={faults}", HADAL, "train", str(run.folder / "run.toml"), *settings]
 
 
-def failing(run, shim, calls, part, number, *settings, ranks=2, code=0):
-    variables = {"LD_PRELOAD": shim, "SHIM_CALLS": calls, "SHIM_PATH": part, "SHIM_ERRNO": number}
-    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), "env",
-               *(f"{name}={value}" for name, value in variables.items()), HADAL, "train", str(run.folder / "run.toml"), *settings]
+def failing(run, calls, part, number, *settings, ranks=2, code=0):
+    command = under(f"calls={calls} path={part} error={number}", run, *settings, ranks=ranks)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr
@@ -117,18 +80,18 @@ def failing(run, shim, calls, part, number, *settings, ranks=2, code=0):
     ("fallocate", 28, "MiB, .* MiB are free .No space left on device"), ("fallocate", 122, "Disk quota exceeded"),
     ("pwrite", 28, "No space left on device"), ("fsync", 5, "cannot sync .*: Input/output error"),
     ("pwrite", 116, "Stale file handle"), ("pwrite", 30, "Read-only file system")])
-def test_a_disk_that_refuses_a_checkpoint_costs_no_more_than_that(run, shim, calls, number, reason):
+def test_a_disk_that_refuses_a_checkpoint_costs_no_more_than_that(run, calls, number, reason):
     start(run)
     run.hadal("train", "--set", "run.dir=whole")
     # By default the run ends, with what it has.
-    text = failing(run, shim, calls, "step-000000004", number, "--set", "run.dir=stops", code=74)
+    text = failing(run, calls, "step-000000004", number, "--set", "run.dir=stops", code=74)
     assert re.search(reason, text) and "step-000000004" in text, text
     assert text.count("hadal: storage error") == 1
     assert steps_of(run.folder / "stops") == [2] and status(run, "stops")["code"] == 74
     run.hadal("train", "--set", "run.dir=stops", ranks=3)
     assert model(run, "stops") == model(run, "whole")
     # Or it goes on, and saves the next time.
-    text = failing(run, shim, calls, "step-000000004", number, "--set", "run.dir=goes-on", "--set",
+    text = failing(run, calls, "step-000000004", number, "--set", "run.dir=goes-on", "--set",
                    "checkpoint.on_full=continue")
     assert "no checkpoint of step 4, the run goes on and tries again" in text
     assert re.search(reason, text) and steps_of(run.folder / "goes-on") == [6, 8]
@@ -304,25 +267,7 @@ def test_a_stop_ends_what_comes_before_the_first_step(run, phase):
     settings = ["--set", 'data.train="part-*.h5"', "--set", "data.valid=[]"]
     if phase == "stage":
         settings += ["--set", f'data.stage="{own}"']
-    (run.folder / "slow.c").write_text(r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-#include <stdlib.h>
-#include <sys/types.h>
-ssize_t pread(int fd, void *data, size_t size, off_t at) {
-  ssize_t (*next)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t)) dlsym(RTLD_NEXT, "pread");
-  char link[64], path[4096] = {0};
-  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "part-")) usleep(20000);
-  return next(fd, data, size, at);
-}
-""")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", run.folder / "slow.so", run.folder / "slow.c", "-ldl"], check=True)
-    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), "2", "env", f"LD_PRELOAD={run.folder}/slow.so", HADAL, "train",
-               str(run.folder / "run.toml"), *settings]
+    command = under("calls=pread path=part- delay=20", run, *settings)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=run.folder)
     if phase == "stage":
         while not list(own.glob("*/*.h5")):
@@ -389,26 +334,9 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_run(run, ranks):
     run.hadal("train", "--set", "train.steps=4", "--set", "run.dir=again", ranks=ranks)
 
 
-def test_a_rank_that_waits_for_its_disk_is_named_with_what_it_does(run, shim):
+def test_a_rank_that_waits_for_its_disk_is_named_with_what_it_does(run):
     start(run, steps=8)
-    (run.folder / "slow.c").write_text(r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-int fsync(int fd) {
-  char link[64], path[4096] = {0};
-  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "step-000000004")) sleep(100);
-  int (*next)(int) = (int (*)(int)) dlsym(RTLD_NEXT, "fsync");
-  return next(fd);
-}
-""")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", run.folder / "slow.so", run.folder / "slow.c", "-ldl"], check=True)
-    command = ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), "3", "env", f"LD_PRELOAD={run.folder}/slow.so", HADAL, "train",
-               str(run.folder / "run.toml"), "--set", 'run.collective_timeout="2s"']
+    command = under("calls=fsync path=step-000000004 delay=100000", run, "--set", 'run.collective_timeout="2s"', ranks=3)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder, timeout=60)
     assert done.returncode == 76, done.stderr
     assert re.search(r"waited \d+ s for rank 0 on .*, which has been busy for \d+ s \(save, after step 4\)", done.stderr), done.stderr
