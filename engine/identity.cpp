@@ -5,11 +5,11 @@
 
 #include <algorithm>
 
-#include "engine/checkpoint.hpp"
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
 #include "engine/glob.hpp"
 #include "engine/optimizer.hpp"
+#include "io/hashing_file.hpp"
 #include "io/json.hpp"
 #include "io/log.hpp"
 #include "io/zip_archive.hpp"
@@ -30,35 +30,6 @@ std::vector<std::string> differences(const json& before, const json& now) {
     if (was != is) lines.push_back(fmt::format("{}: was {}, is {}", key, was, is));
   }
   return lines;
-}
-
-void check_identity(const RunConfig& config, const json& before, const json& now) {
-  std::vector<std::string> lines = differences(before.at("config"), now.at("config"));
-  if (before.at("data") != now.at("data")) {
-    lines.push_back("the training data: its content is not the one the run began with");
-  }
-  if (before.value("program", "") != now.value("program", "")) {
-    lines.push_back(config.model.script.empty()
-                        ? "model.program: its graph is not the one the run began with"
-                        : "model.script: it is not the archive that the run began with");
-  }
-  if (!lines.empty()) {
-    throw io::Error(
-        io::ErrorKind::config,
-        fmt::format("the run in {} has committed steps and its config has changed:\n  {}\n"
-                    "Take the change back, or start a new run from these weights with "
-                    "--fork NEWDIR",
-                    config.run.dir.string(), fmt::join(lines, "\n  ")));
-  }
-  if (before.at("arithmetic") == now.at("arithmetic")) return;
-  const std::string message = fmt::format(
-      "the processor computes other bits than the one before ({}; now {}): the run goes on, "
-      "but not to the bits of an uninterrupted one",
-      before.at("processor").get<std::string>(), now.at("processor").get<std::string>());
-  if (config.run.on_processor_change == OnProcessorChange::stop) {
-    throw io::Error(io::ErrorKind::launch, message + "; run.on_processor_change is \"stop\"");
-  }
-  io::log_warning(message);
 }
 
 void check_smallest_batch(const RunConfig& config, const io::DataIndex& data, const Model& model) {
@@ -146,6 +117,35 @@ json run_identity(const RunConfig& config, const io::DataIndex& train_data,
   return identity;
 }
 
+void check_identity(const RunConfig& config, const json& before, const json& now) {
+  std::vector<std::string> lines = differences(before.at("config"), now.at("config"));
+  if (before.at("data") != now.at("data")) {
+    lines.push_back("the training data: its content is not the one the run began with");
+  }
+  if (before.value("program", "") != now.value("program", "")) {
+    lines.push_back(config.model.script.empty()
+                        ? "model.program: its graph is not the one the run began with"
+                        : "model.script: it is not the archive that the run began with");
+  }
+  if (!lines.empty()) {
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format("the run in {} has committed steps and its config has changed:\n  {}\n"
+                    "Take the change back, or start a new run from these weights with "
+                    "--fork NEWDIR",
+                    config.run.dir.string(), fmt::join(lines, "\n  ")));
+  }
+  if (before.at("arithmetic") == now.at("arithmetic")) return;
+  const std::string message = fmt::format(
+      "the processor computes other bits than the one before ({}; now {}): the run goes on, "
+      "but not to the bits of an uninterrupted one",
+      before.at("processor").get<std::string>(), now.at("processor").get<std::string>());
+  if (config.run.on_processor_change == OnProcessorChange::stop) {
+    throw io::Error(io::ErrorKind::launch, message + "; run.on_processor_change is \"stop\"");
+  }
+  io::log_warning(message);
+}
+
 void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fingerprint) {
   const std::string mine =
       fmt::format("{} ({} on {})", io::hash_text(fingerprint), processor_name(), comm.host());
@@ -163,50 +163,6 @@ void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fi
     throw AgreedError(io::ErrorKind::launch, message);
   }
   if (comm.rank() == 0) io::log_warning(message);
-}
-
-fs::path resume(const RunConfig& config, const Place& place, Communicator& comm, Session& session,
-                const json& identity, std::optional<io::CheckpointStore>& store) {
-  json found = {{"folder", ""}, {"run", nullptr}, {"fork", false}};
-  run_collectively(comm, "looking for a checkpoint", [&] {
-    if (comm.rank() != 0) return;
-    store.emplace(config.run.dir / "checkpoints");
-    store->remove_leftovers();
-    std::vector<std::string> passed;
-    auto checkpoint = store->newest_valid(passed);
-    if (!checkpoint && !place.fork_from.empty()) {
-      checkpoint = io::CheckpointStore(place.fork_from / "checkpoints").newest_valid(passed);
-      if (!checkpoint) {
-        throw io::Error(io::ErrorKind::checkpoint,
-                        fmt::format("{} has no checkpoint to fork from", place.fork_from.string()));
-      }
-      found["fork"] = true;
-    }
-    for (const std::string& reason : passed)
-      io::log_warning(fmt::format("passed over: {}", reason));
-    if (!checkpoint) return;
-    if (!found["fork"].get<bool>()) check_identity(config, checkpoint->manifest.run, identity);
-    found["folder"] = checkpoint->folder.string();
-    found["run"] = checkpoint->manifest.run;
-  });
-  found = io::parse_json(broadcast_text(comm, found.dump()));
-  const fs::path folder = found["folder"].get<std::string>();
-  if (folder.empty()) return folder;
-  TrainingState& state = session.state();
-  if (found["fork"].get<bool>()) {
-    const bool kept = load_fork(comm, folder, found["run"], session.model(), state);
-    if (comm.rank() == 0) {
-      io::log_info(fmt::format("a new run from the weights{} of {}{}",
-                               kept ? " and the optimizer's state" : "", folder.string(),
-                               kept ? "" : "; the optimizer keeps other states and starts anew"));
-    }
-    return {};
-  }
-  load_checkpoint(comm, folder, found["run"], session.model(), state);
-  if (comm.rank() == 0) {
-    io::log_info(fmt::format("resuming at step {} from {}", state.progress.step, folder.string()));
-  }
-  return folder;
 }
 
 std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data) {

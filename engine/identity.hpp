@@ -4,11 +4,9 @@
 // change is refused.
 
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 
 #include "engine/plan.hpp"
 #include "engine/session.hpp"
-#include "io/checkpoint_store.hpp"
 
 namespace hadal::engine {
 
@@ -20,13 +18,11 @@ nlohmann::json run_identity(const RunConfig& config, const io::DataIndex& train_
 // compute other bits: their hosts differ in processor, caches or libraries.
 void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fingerprint);
 
-// Collective. Opens the run's store (rank 0) and loads the newest valid checkpoint, or the one that
-// place.fork_from gives where the run is new. Throws a config error that lists every identity key
-// that differs with both values; a checkpoint error where none can be used. Returns the folder, or
-// "".
-std::filesystem::path resume(const RunConfig& config, const Place& place, Communicator& comm,
-                             Session& session, const nlohmann::json& identity,
-                             std::optional<io::CheckpointStore>& store);
+// Throws a config error that lists every identity key in which a checkpoint's record differs from
+// this run's, with both values. Another processor's bits are a warning, or a launch error where
+// run.on_processor_change says stop.
+void check_identity(const RunConfig& config, const nlohmann::json& before,
+                    const nlohmann::json& now);
 
 // The plan of a run on `ranks` ranks. Throws a config error for everything that a run would refuse,
 // from the data's headers alone: a batch that does not divide, a model that does not fit the

@@ -106,36 +106,31 @@ std::vector<std::string> names_of(const Model& model, const ArenaEntry& entry) {
 
 }  // namespace
 
-void append_blocks(io::HashingFile& file, const ArenaLayout& layout, std::span<const float> arena,
-                   std::size_t first, std::size_t last, std::int64_t arena_begin) {
-  for (std::size_t b = first; b < last; ++b) {
-    const ArenaBlock& block = layout.blocks()[b];
-    file.append(std::as_bytes(arena.subspan(static_cast<std::size_t>(block.offset - arena_begin),
-                                            static_cast<std::size_t>(block.count))));
-  }
+void for_each_tensor(const Model& model, Weights& weights,
+                     const std::function<void(io::TensorEntry, std::span<std::byte>)>& visit) {
+  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
+    for (const std::string& name : names_of(model, entry)) {
+      visit({.name = name, .dtype = io::DType::f32, .shape = entry.shape},
+            std::as_writable_bytes(values));
+    }
+  });
+  for_each_buffer(model, weights, [&](const BufferSpec& spec, std::span<std::byte> bytes) {
+    visit({.name = spec.name, .dtype = spec.dtype, .shape = spec.shape}, bytes);
+  });
 }
 
 io::FileDigest write_model(const std::filesystem::path& path, const Model& model,
                            Weights& weights) {
   std::vector<io::TensorEntry> entries;
-  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float>) {
-    for (const std::string& name : names_of(model, entry)) {
-      entries.push_back({.name = name, .dtype = io::DType::f32, .shape = entry.shape});
-    }
-  });
-  for_each_buffer(model, weights, [&](const BufferSpec& spec, std::span<std::byte>) {
-    entries.push_back({.name = spec.name, .dtype = spec.dtype, .shape = spec.shape});
+  for_each_tensor(model, weights, [&](io::TensorEntry entry, std::span<std::byte>) {
+    entries.push_back(std::move(entry));
   });
   io::HashingFile file(path);
   const std::string header = io::layout_safetensors(entries, {{"format", "pt"}});
   file.reserve(io::file_bytes(header, entries));
   file.append(std::as_bytes(std::span(header)));
-  weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
-    for (std::size_t n = names_of(model, entry).size(); n > 0; --n)
-      file.append(std::as_bytes(values));
-  });
-  for_each_buffer(model, weights,
-                  [&](const BufferSpec&, std::span<std::byte> bytes) { file.append(bytes); });
+  for_each_tensor(model, weights,
+                  [&](const io::TensorEntry&, std::span<std::byte> bytes) { file.append(bytes); });
   return file.close();
 }
 

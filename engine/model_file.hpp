@@ -4,6 +4,7 @@
 // Nothing in the file depends on time, host or number of ranks.
 
 #include <filesystem>
+#include <functional>
 
 #include "engine/weights.hpp"
 #include "io/hashing_file.hpp"
@@ -11,9 +12,10 @@
 
 namespace hadal::engine {
 
-// Appends the arena's entries without their padding, blocks [first, last).
-void append_blocks(io::HashingFile& file, const ArenaLayout& layout, std::span<const float> arena,
-                   std::size_t first, std::size_t last, std::int64_t arena_begin);
+// visit(entry, its bytes): all that a model file holds, in its order. The entries have no places
+// yet.
+void for_each_tensor(const Model& model, Weights& weights,
+                     const std::function<void(io::TensorEntry, std::span<std::byte>)>& visit);
 
 // Writes a whole model file (synced, not renamed) and returns its digest.
 io::FileDigest write_model(const std::filesystem::path& path, const Model& model, Weights& weights);

@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t kRunElements = std::int64_t{1} << 18;
 // You et al. 2017, "Large batch training of convolutional networks", section 5.
 constexpr double kLarsTrust = 0.001;
+constexpr const char* kMaster = "master";
 
 }  // namespace
 
@@ -44,24 +45,31 @@ Optimizer::Setting Optimizer::setting_of(const OptimizerOptions& options, const 
   return setting;
 }
 
+std::vector<std::string> Optimizer::state_names(const OptimizerOptions& options, Wire wire) {
+  std::vector<std::string> names;
+  if (options.kind == OptimizerKind::adamw || options.kind == OptimizerKind::lamb) {
+    names = {"exp_avg", "exp_avg_sq"};
+  } else if (options.momentum != 0) {
+    names = {"momentum_buffer"};
+  }
+  if (wire == Wire::bfloat16) names.emplace_back(kMaster);
+  if (options.average) names.emplace_back("average");
+  return names;
+}
+
 Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout, int rank,
                      int ranks, Wire wire, std::span<const std::uint8_t> reached)
     : options_(options),
       has_masters_(wire == Wire::bfloat16),
+      state_names_(state_names(options, wire)),
       blocks_(layout.blocks()),
       ratios_(layout.entries().size(), 1.0f) {
   for (const ArenaEntry& entry : layout.entries()) {
     settings_.push_back(setting_of(options, entry));
     if (!reached.empty()) settings_.back().reached = reached[settings_.size() - 1] != 0;
   }
-  if (options.kind == OptimizerKind::adamw || options.kind == OptimizerKind::lamb) {
-    state_names_ = {"exp_avg", "exp_avg_sq"};
-  } else if (options.momentum != 0) {
-    state_names_ = {"momentum_buffer"};
-  }
-  master_ = state_names_.size();
-  if (has_masters_) state_names_.emplace_back("master");
-  if (options.average) state_names_.emplace_back("average");
+  const auto master = std::find(state_names_.begin(), state_names_.end(), kMaster);
+  master_ = static_cast<std::size_t>(master - state_names_.begin());
   std::size_t owned_blocks = 0;
   std::int64_t owned = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {

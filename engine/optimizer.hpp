@@ -32,6 +32,7 @@ class Optimizer {
   // Names of the states in checkpoints: "momentum_buffer", or "exp_avg" and "exp_avg_sq", or none;
   // "master" where parameters follow masters, and "average" where a moving average is kept.
   const std::vector<std::string>& state_names() const { return state_names_; }
+  static std::vector<std::string> state_names(const OptimizerOptions& options, Wire wire);
 
   // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
   std::span<float> state(std::size_t number, std::size_t bucket);

@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "engine/checkpoint.hpp"
 #include "engine/comm/collectively.hpp"
 #include "engine/fingerprint.hpp"
 #include "engine/identity.hpp"
 #include "engine/input_scaling.hpp"
 #include "engine/labels.hpp"
 #include "engine/model_file.hpp"
+#include "engine/resume.hpp"
+#include "engine/saver.hpp"
 #include "engine/session.hpp"
 #include "engine/staging.hpp"
 #include "engine/stopwatch.hpp"
@@ -24,35 +25,6 @@ namespace hadal::engine {
 namespace {
 
 namespace fs = std::filesystem;
-
-// When to save: a fixed span, or so seldom that saving takes at most 2 % of the time. Rank 0
-// decides.
-class SaveClock {
- public:
-  SaveClock(const CheckpointOptions& options, const TrainingPlan& plan) {
-    if (!options.every) return;
-    seconds_ = options.every->unit == Span::Unit::seconds ? options.every->value : 0;
-    steps_ = seconds_ > 0 ? 0 : in_steps(*options.every, plan.steps_per_epoch);
-  }
-  bool due(std::int64_t coming_step) const {
-    if (steps_ > 0) return coming_step % steps_ == 0;
-    const double pause =
-        seconds_ > 0 ? seconds_ : std::max(kLeastSeconds, kRatio * last_save_seconds_);
-    return watch_.seconds() >= pause;
-  }
-  void saved(double seconds) {
-    last_save_seconds_ = seconds;
-    watch_.lap();
-  }
-
- private:
-  static constexpr double kLeastSeconds = 30;
-  static constexpr double kRatio = 50;
-  std::int64_t steps_ = 0;
-  double seconds_ = 0;
-  double last_save_seconds_ = 0;
-  Stopwatch watch_;
-};
 
 // Counts the evaluation towards best and patience. True where it is the best so far.
 bool take_evaluation(const ObjectiveOptions& options, const Objective& objective,
@@ -86,10 +58,9 @@ bool take_evaluation(const ObjectiveOptions& options, const Objective& objective
 }
 
 // What is seen now costs no step; a disk may still fill up later.
-void check_room(Communicator& comm, const RunConfig& config, Session& session) {
+void check_room(Communicator& comm, const RunConfig& config, std::int64_t wanted) {
   run_collectively(comm, "looking at the disk", [&] {
     if (comm.rank() != 0) return;
-    const std::int64_t wanted = checkpoint_bytes(session.state());
     const std::int64_t free = io::free_bytes(config.run.dir);
     if (free < 0 || free >= wanted) return;
     const std::string text =
@@ -101,161 +72,209 @@ void check_room(Communicator& comm, const RunConfig& config, Session& session) {
   });
 }
 
-}  // namespace
-
-// Throws Stopped before the first step.
-static TrainOutcome train_to_its_end(const RunConfig& given, const Place& place, Communicator& comm,
-                                     RunObserver& observer) {
-  RunConfig config = given;
-  // Config and data, checked before anything is computed or written.
-  observer.on_phase("scan");
-  const fs::path cache = config.run.dir / "index.cache";
-  const AskStop ask_stop = [&] { return observer.wishes().stop; };
-  KnownScans known = read_known(comm, cache);
-  known.ask_stop = ask_stop;
-  io::DataIndex train_data = open_dataset(comm, config.data, Split::train, &known);
-  const bool validates = has_split(config.data, Split::valid);
-  io::DataIndex valid_data =
-      validates ? open_dataset(comm, config.data, Split::valid, &known) : io::DataIndex{};
+// Config and data of a run, checked before anything is computed or written.
+struct Prepared {
+  RunConfig config;
+  io::DataIndex train_data;
+  io::DataIndex valid_data;  // empty where there is none
+  bool validates = false;
   TrainingPlan plan;
+  StagedCopies copies;
+};
+
+// Collective. Throws Stopped.
+Prepared prepare(const RunConfig& given, Communicator& comm, KnownScans& known) {
+  Prepared run{.config = given};
+  RunConfig& config = run.config;
+  run.train_data = open_dataset(comm, config.data, Split::train, &known);
+  run.validates = has_split(config.data, Split::valid);
+  if (run.validates) run.valid_data = open_dataset(comm, config.data, Split::valid, &known);
   run_collectively(comm, "checking the config",
-                   [&] { plan = check_plan(config, train_data, comm.size()); });
-  const StagedCopies copies =
-      stage_data(comm, config.data, train_data, validates ? &valid_data : nullptr, ask_stop);
-  settle_scaling(comm, config, train_data, valid_data);
+                   [&] { run.plan = check_plan(config, run.train_data, comm.size()); });
+  run.copies = stage_data(comm, config.data, run.train_data,
+                          run.validates ? &run.valid_data : nullptr, known.ask_stop);
+  settle_scaling(comm, config, run.train_data, run.valid_data);
   run_collectively(comm, "looking at the order", [&] {
     if (comm.rank() != 0) return;
-    const std::string warning = poor_mix(config, train_data);
+    const std::string warning = poor_mix(config, run.train_data);
     if (!warning.empty()) io::log_warning(warning);
   });
-
   for (GroupOptions& group : config.optimizer.groups) {
     if (!group.until) continue;
-    const auto steps = static_cast<double>(in_steps(*group.until, plan.steps_per_epoch));
+    const auto steps = static_cast<double>(in_steps(*group.until, run.plan.steps_per_epoch));
     group.until = Span{steps, Span::Unit::steps};
   }
+  return run;
+}
 
-  // Model, arena, workers.
-  observer.on_phase("prepare");
-  Session session(config, place, comm, train_data, Session::Purpose::train);
-  compare_hosts(config, comm, session.fingerprint());
-  TrainingState& state = session.state();
+CheckpointMemory::Room checkpoint_room(const RunConfig& config, Communicator& comm,
+                                       const Session& session) {
+  if (!config.checkpoint.asynchronous) return CheckpointMemory::Room::window;
+  const std::int32_t mine = session.can_copy_state() ? 1 : 0;
+  std::vector<std::int32_t> all(static_cast<std::size_t>(comm.size()));
+  comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  if (std::count(all.begin(), all.end(), 0) == 0) return CheckpointMemory::Room::whole;
+  if (comm.rank() == 0) {
+    io::log_warning(
+        "training waits while a checkpoint is written: there is no memory for a copy of the state");
+  }
+  return CheckpointMemory::Room::window;
+}
 
-  // The state to start from.
-  std::optional<io::CheckpointStore> store;
-  const fs::path model_path = config.run.dir / "model" / "model.safetensors";
-  const nlohmann::json identity = run_identity(config, train_data, session.fingerprint());
-  TrainOutcome outcome{.model = model_path, .checkpoint = {}};
-  outcome.checkpoint = resume(config, place, comm, session, identity, store);
-  check_room(comm, config, session);
-  write_known(comm, cache, known);
-  known = {};
-
-  WorkerPool& pool = session.pool();
-  std::optional<Evaluator> evaluator;
-  if (validates) {
-    io::BatchOptions options = config.data.batch;
+// Training from its first step on, or the next one, to its end.
+class Loop {
+ public:
+  Loop(const Prepared& run, Communicator& comm, Session& session, CheckpointMemory& memory,
+       const nlohmann::json& identity, RunObserver& observer)
+      : config_(run.config),
+        plan_(run.plan),
+        comm_(comm),
+        session_(session),
+        observer_(observer),
+        model_path_(run.config.run.dir / "model" / "model.safetensors"),
+        saver_(run.config, run.plan, comm, session, memory, identity, observer) {
+    if (!run.validates) return;
+    io::BatchOptions options = config_.data.batch;
     options.memory_bytes /= 4;
-    evaluator.emplace(comm, pool, valid_data, options, config.train.micro_batch,
-                      session.objective());
+    evaluator_.emplace(comm, session.pool(), run.valid_data, options, config_.train.micro_batch,
+                       session.objective());
   }
-  SaveClock clock(config.checkpoint, plan);
-  const std::int64_t stays_every =
-      config.checkpoint.keep_every ? in_steps(*config.checkpoint.keep_every, plan.steps_per_epoch)
-                                   : 0;
-  const auto stays = [&](std::int64_t step) { return stays_every > 0 && step % stays_every == 0; };
-  observer.on_start(plan, state.progress.step);
-  Trainer trainer(config, plan, comm, session, train_data);
-  const auto save = [&](bool must) {
-    const Stopwatch watch;
-    observer.on_phase("save");
-    trainer.check_replicas();
-    try {
-      outcome.checkpoint =
-          save_checkpoint(comm, store ? &*store : nullptr, session.model(), state, identity);
-    } catch (const AgreedError& error) {
-      clock.saved(watch.seconds());
-      const bool goes_on = !must && config.checkpoint.on_full == OnFull::go_on &&
-                           error.kind() == io::ErrorKind::storage;
-      if (!goes_on) throw;
-      observer.on_failed_checkpoint(state.progress.step, error.what());
-      return;
-    }
-    if (store) store->prune(config.checkpoint.keep, stays);
-    clock.saved(watch.seconds());
-    observer.on_checkpoint(outcome.checkpoint, state.progress.step, watch.seconds());
-  };
-  const auto write_model = [&] {
-    run_collectively(comm, "writing the model", [&] {
-      if (comm.rank() == 0) {
-        write_model_atomically(model_path, session.model(), state.weights);
-      }
-    });
-  };
 
-  const auto out_of_patience = [&] {
-    return config.objective.patience > 0 &&
-           state.progress.evaluations_since_best >= config.objective.patience;
-  };
-  const auto wished = [&] { return agree_on_stop(comm, ask_stop()); };
-  // False where it was cut short: the next start makes up for it.
-  const auto evaluate_now = [&] {
-    const Stopwatch watch;
-    observer.on_phase("evaluate");
-    state.progress.evaluation_due = true;
-    trainer.swap_average();
-    const auto result = evaluator->run(ask_stop);
-    bool best = false;
-    if (result) {
-      state.progress.evaluation_due = false;
-      best = take_evaluation(config.objective, session.objective(), *result, state.progress);
-      if (best) write_model();
-    }
-    trainer.swap_average();
-    if (result) observer.on_evaluation(*result, state.progress.step, best, watch.seconds());
-    return result.has_value();
-  };
-  // Whatever a stop finds before the first step is on the disk already.
-  outcome.stopped = wished();
-  if (outcome.stopped == StopReason::none && evaluator && state.progress.evaluation_due &&
-      !evaluate_now()) {
+  // Collective.
+  TrainOutcome run(const io::DataIndex& train_data, const fs::path& resumed_from) {
+    TrainingState& state = session_.state();
+    observer_.on_start(plan_, state.progress.step);
+    Trainer trainer(config_, plan_, comm_, session_, train_data);
+    TrainOutcome outcome{.model = model_path_, .checkpoint = resumed_from};
+    // Whatever a stop finds before the first step is on the disk already.
     outcome.stopped = wished();
+    const bool due = evaluator_ && state.progress.evaluation_due;
+    if (outcome.stopped == StopReason::none && due && !evaluate(trainer)) {
+      outcome.stopped = wished();
+    }
+    outcome.early = out_of_patience();
+    while (outcome.stopped == StopReason::none && state.progress.step < plan_.steps &&
+           !outcome.early) {
+      step(trainer, outcome);
+    }
+    if (!saver_.newest().empty()) outcome.checkpoint = saver_.newest();
+    observer_.on_phase("finish");
+    outcome.step = state.progress.step;
+    // Without validation data the last state is the model; also where the best one's file was
+    // removed.
+    if (outcome.stopped == StopReason::none &&
+        (!state.progress.best_value || !fs::exists(model_path_))) {
+      trainer.swap_average();
+      write_model();
+    }
+    if (state.progress.best_value) {
+      outcome.best = fmt::format("{} {:.6g} (step {})", config_.objective.best,
+                                 *state.progress.best_value, state.progress.best_step);
+    }
+    return outcome;
   }
-  outcome.early = out_of_patience();
-  while (outcome.stopped == StopReason::none && state.progress.step < plan.steps &&
-         !outcome.early) {
-    observer.on_phase("train");
-    Wishes mine = observer.wishes();
-    mine.save = comm.rank() == 0 && clock.due(state.progress.step + 1);
-    const StepReport report = trainer.step(mine);
-    observer.on_step(report);
-    const bool last = state.progress.step == plan.steps;
+
+ private:
+  void step(Trainer& trainer, TrainOutcome& outcome) {
+    const Progress& progress = session_.state().progress;
+    observer_.on_phase("train");
+    StepReport report = trainer.step([&] {
+      Wishes mine = observer_.wishes();
+      saver_.ask(mine, progress.step + 1);
+      return mine;
+    });
+    saver_.go_on(report.agreed);
+    report.save_seconds = saver_.take_waited();
+    observer_.on_step(report);
+    const bool last = progress.step == plan_.steps;
     const bool evaluates =
-        evaluator && (last || (plan.evaluate_every_steps > 0 &&
-                               state.progress.step % plan.evaluate_every_steps == 0));
-    if (evaluates && !evaluate_now()) {
+        evaluator_ && (last || (plan_.evaluate_every_steps > 0 &&
+                                progress.step % plan_.evaluate_every_steps == 0));
+    if (evaluates && !evaluate(trainer)) {
       outcome.stopped = wished();
     } else {
       outcome.early = out_of_patience();
       if (!last && !outcome.early) outcome.stopped = report.agreed.stop;
     }
     const bool stops = outcome.stopped != StopReason::none;
-    if (stops || report.agreed.save || last || outcome.early) save(stops);
+    const bool ends = last || outcome.early;
+    if (!stops && !ends && !report.agreed.save) return;
+    observer_.on_phase("save");
+    trainer.check_replicas();
+    saver_.save(stops ? Saver::At::stop : ends ? Saver::At::end : Saver::At::step);
   }
-  observer.on_phase("finish");
-  outcome.step = state.progress.step;
-  // Without validation data the last state is the model; also where the best one's file was
-  // removed.
-  if (outcome.stopped == StopReason::none &&
-      (!state.progress.best_value || !fs::exists(model_path))) {
+
+  // False where it was cut short: the next start makes up for it.
+  bool evaluate(Trainer& trainer) {
+    const Stopwatch watch;
+    Progress& progress = session_.state().progress;
+    observer_.on_phase("evaluate");
+    progress.evaluation_due = true;
     trainer.swap_average();
-    write_model();
+    const auto result = evaluator_->run([this] { return observer_.wishes().stop; });
+    bool best = false;
+    if (result) {
+      progress.evaluation_due = false;
+      best = take_evaluation(config_.objective, session_.objective(), *result, progress);
+      if (best) write_model();
+    }
+    trainer.swap_average();
+    if (result) observer_.on_evaluation(*result, progress.step, best, watch.seconds());
+    return result.has_value();
   }
-  if (state.progress.best_value) {
-    outcome.best = fmt::format("{} {:.6g} (step {})", config.objective.best,
-                               *state.progress.best_value, state.progress.best_step);
+
+  bool out_of_patience() const {
+    return config_.objective.patience > 0 &&
+           session_.state().progress.evaluations_since_best >= config_.objective.patience;
   }
-  return outcome;
+
+  StopReason wished() { return agree_on_stop(comm_, observer_.wishes().stop); }
+
+  void write_model() {
+    run_collectively(comm_, "writing the model", [&] {
+      if (comm_.rank() == 0) {
+        write_model_atomically(model_path_, session_.model(), session_.state().weights);
+      }
+    });
+  }
+
+  const RunConfig& config_;
+  const TrainingPlan& plan_;
+  Communicator& comm_;
+  Session& session_;
+  RunObserver& observer_;
+  fs::path model_path_;
+  Saver saver_;
+  std::optional<Evaluator> evaluator_;
+};
+
+}  // namespace
+
+// Throws Stopped before the first step.
+static TrainOutcome train_to_its_end(const RunConfig& given, const Place& place, Communicator& comm,
+                                     RunObserver& observer) {
+  observer.on_phase("scan");
+  const fs::path cache = given.run.dir / "index.cache";
+  KnownScans known = read_known(comm, cache);
+  known.ask_stop = [&] { return observer.wishes().stop; };
+  const Prepared run = prepare(given, comm, known);
+
+  // Model, arena, workers.
+  observer.on_phase("prepare");
+  Session session(run.config, place, comm, run.train_data, Session::Purpose::train);
+  compare_hosts(run.config, comm, session.fingerprint());
+
+  // The state to start from.
+  CheckpointMemory memory(comm, session.host(), session.model(), session.state(),
+                          checkpoint_room(run.config, comm, session));
+  const nlohmann::json identity = run_identity(run.config, run.train_data, session.fingerprint());
+  const fs::path resumed_from = resume(run.config, place, comm, session, memory, identity);
+  check_room(comm, run.config, memory.layout.bytes());
+  write_known(comm, cache, known);
+  known = {};
+
+  Loop loop(run, comm, session, memory, identity, observer);
+  return loop.run(run.train_data, resumed_from);
 }
 
 TrainOutcome train(const RunConfig& config, const Place& place, Communicator& comm,

@@ -170,6 +170,7 @@ struct CheckpointOptions {
   std::optional<Span> every;  // unset: so often that saving takes at most 2 % of the time
   std::int64_t keep = 3;
   std::optional<Span> keep_every;  // steps that are multiples of it stay for good
+  bool asynchronous = true;        // training goes on while one is written
   OnFull on_full = OnFull::stop;
 };
 

@@ -32,6 +32,16 @@ int buffers_for(const TrainOptions& train, const HostMemory::Hosts& hosts, int w
   return most;
 }
 
+// What a rank copies for a save, at most: its part of parameters and states, and those of its
+// states that go to another host once more.
+std::int64_t copied_bytes(const RunConfig& config, const ArenaLayout& layout, int ranks) {
+  const std::optional<WireParts> parts = wire_parts(config.train);
+  const std::int64_t states =
+      std::ssize(Optimizer::state_names(config.optimizer, config.train.wire)) +
+      (parts ? parts->count : 0);
+  return layout.size() * std::int64_t{sizeof(float)} * (1 + 2 * states) / ranks;
+}
+
 }  // namespace
 
 io::Shape output_shape(const RunConfig& config, const io::DataIndex& data) {
@@ -105,7 +115,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
         TrainingState{std::move(weights), std::move(optimizer), {}, std::move(rounding_)});
   });
   run_collectively(comm, "starting the workers", [&] {
-    start_workers(config, place, data, purpose);
+    start_workers(config, place, comm, data, purpose);
     if (purpose == Purpose::train) {
       // Now it is known which parameters no gradient ever reaches.
       state_->optimizer = Optimizer(config.optimizer, state_->weights.layout, comm.rank(),
@@ -172,8 +182,8 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
                     host_->common().subspan(weights), elements);
 }
 
-void Session::start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
-                            Purpose purpose) {
+void Session::start_workers(const RunConfig& config, const Place& place, Communicator& comm,
+                            const io::DataIndex& data, Purpose purpose) {
   const auto make = [this, precision = config.train.precision, layout = config.train.layout] {
     return std::make_unique<Worker>(*model_, objective_, state_->weights, precision, layout);
   };
@@ -189,7 +199,12 @@ void Session::start_workers(const RunConfig& config, const Place& place, const i
     const std::int64_t gradients =
         purpose == Purpose::train ? 2 * state_->weights.layout.size() * 4 : 0;
     const std::int64_t each = fingerprint_.peak_bytes + gradients;
-    const std::int64_t room = place.memory_bytes - resident_bytes();
+    std::int64_t room = place.memory_bytes - resident_bytes();
+    if (purpose == Purpose::train && config.checkpoint.asynchronous) {
+      const std::int64_t copy = copied_bytes(config, state_->weights.layout, comm.size());
+      can_copy_state_ = copy <= room;
+      if (can_copy_state_) room -= copy;
+    }
     const auto fitting = static_cast<int>(
         std::clamp<std::int64_t>(1 + room / std::max<std::int64_t>(each, 1), 1, workers));
     if (fitting < workers) {

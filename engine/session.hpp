@@ -29,13 +29,15 @@ class Session {
   TrainingState& state() { return *state_; }
   HostMemory& host() { return *host_; }
   GradientPool& gradients() { return *gradients_; }
+  // Whether this rank's limit leaves memory for a copy of what it saves.
+  bool can_copy_state() const { return can_copy_state_; }
   std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
 
  private:
   void take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                    const Weights::Layouts& layouts, Purpose purpose);
-  void start_workers(const RunConfig& config, const Place& place, const io::DataIndex& data,
-                     Purpose purpose);
+  void start_workers(const RunConfig& config, const Place& place, Communicator& comm,
+                     const io::DataIndex& data, Purpose purpose);
 
   Objective objective_;
   std::unique_ptr<Model> model_;
@@ -45,6 +47,7 @@ class Session {
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;
+  bool can_copy_state_ = true;
 };
 
 // Collective. The weights to apply: of a checkpoint folder or safetensors file (`given`); else the

@@ -25,7 +25,7 @@ struct Header {
   std::int32_t failed = 0;
   std::int32_t stop = 0;
   std::int32_t save = 0;
-  std::int32_t padding = 0;
+  std::int32_t save_progress = 0;
   std::int64_t bad_samples = 0;
 };
 
@@ -131,7 +131,8 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   std::vector<std::byte> out(record);
   Header header{.failed = failure ? 1 : 0,
                 .stop = static_cast<std::int32_t>(mine.stop),
-                .save = mine.save ? 1 : 0};
+                .save = mine.save ? 1 : 0,
+                .save_progress = mine.save_progress};
   std::byte* const weights = out.data() + sizeof header;
   for (std::size_t i = 0; i < batches_.size(); ++i) {
     header.bad_samples += batches_[i].skipped;
@@ -158,6 +159,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
     failed = failed || theirs.failed != 0;
     control.agreed.stop = std::max(control.agreed.stop, static_cast<StopReason>(theirs.stop));
     control.agreed.save = control.agreed.save || theirs.save != 0;
+    control.agreed.save_progress = std::min(control.agreed.save_progress, theirs.save_progress);
     bad_samples_ += theirs.bad_samples;
     const auto count = static_cast<std::size_t>(shares_[r].count());
     const auto first = static_cast<std::size_t>(shares_[r].begin);
@@ -290,7 +292,7 @@ void Trainer::check_replicas() {
                          fmt::format("after step {}", state_.progress.step));
 }
 
-StepReport Trainer::step(const Wishes& mine) {
+StepReport Trainer::step(const std::function<Wishes()>& ask) {
   Stopwatch watch;
   StepReport report{.step = state_.progress.step + 1,
                     .lr = schedule_.lr(state_.progress.step),
@@ -320,6 +322,7 @@ StepReport Trainer::step(const Wishes& mine) {
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
   }
+  const Wishes mine = ask();
   Stopwatch reducing;
   const Control control = exchange(mine, losses, failure);
   report.agreed = control.agreed;

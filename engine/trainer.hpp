@@ -35,6 +35,7 @@ struct StepReport {
   // By this rank's readers since the last step, which are some steps ahead.
   io::RowFetcher::Counts data;
   double update_seconds = 0;  // of the owned slices, until all parameters are there
+  double save_seconds = 0;    // of this rank's main thread, for checkpoints, since the last step
   Wishes agreed;
 };
 
@@ -44,9 +45,11 @@ class Trainer {
   Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm, Session& session,
           const io::DataIndex& index);
 
-  // Collective. Does step state.progress.step + 1 and advances the progress. Throws, on all ranks
-  // the same: data errors of any rank, a numeric error that names micro-batch and samples.
-  StepReport step(const Wishes& mine);
+  // Collective. Does step state.progress.step + 1 and advances the progress. `ask` is called when
+  // this rank has computed its gradient; nothing of the state changes before all ranks have come
+  // back from it. Throws, on all ranks the same: data errors of any rank, a numeric error that
+  // names micro-batch and samples.
+  StepReport step(const std::function<Wishes()>& ask);
 
   // Collective. Throws where a host's or a rank's copy of the model has other bits; step() does it
   // now and then. Also before a state is saved.

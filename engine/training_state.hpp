@@ -1,6 +1,7 @@
 #pragma once
 // What a run is between two steps: everything a checkpoint holds, and nothing else.
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "engine/optimizer.hpp"
@@ -18,6 +19,10 @@ struct Progress {
   std::int64_t evaluations_since_best = 0;
   bool evaluation_due = false;  // the one after this step was cut short
 };
+
+// For manifests.
+nlohmann::json progress_record(const Progress& progress);
+Progress progress_from(const nlohmann::json& record);
 
 struct TrainingState {
   Weights weights;      // the same on all ranks, once a host

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -23,10 +24,12 @@ enum class StopReason : std::int32_t {
 
 std::string name_of(StopReason reason);
 
-// What this rank wishes for; the ranks agree on the strongest wish.
+// What this rank wishes for; the ranks agree on the strongest wish. And how far it is with the save
+// under way (CheckpointWriter::progress()); they agree on the least.
 struct Wishes {
   StopReason stop = StopReason::none;
   bool save = false;
+  std::int32_t save_progress = std::numeric_limits<std::int32_t>::max();
 };
 
 // Thrown on all ranks, for the same reason, where a stop ends what comes before the first step.

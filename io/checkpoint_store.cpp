@@ -48,7 +48,7 @@ json to_json(const CheckpointManifest& manifest) {
     for (const std::uint64_t block : file.blocks) blocks.push_back(hash_text(block));
     files.push_back({{"name", file.name},
                      {"bytes", file.bytes},
-                     {"block_bytes", kHashBlockBytes},
+                     {"block_bytes", file.block_bytes},
                      {"xxh3", blocks}});
   }
   json document = {{"version", kManifestVersion},
@@ -79,9 +79,14 @@ CheckpointManifest parse_manifest(const std::string& text) {
   for (const json& file : parsed.at("files")) {
     FileDigest digest{.name = file.at("name").get<std::string>(),
                       .bytes = file.at("bytes").get<std::int64_t>(),
-                      .blocks = {}};
+                      .blocks = {},
+                      .block_bytes = file.at("block_bytes").get<std::int64_t>()};
     for (const json& block : file.at("xxh3")) {
       digest.blocks.push_back(std::stoull(block.get<std::string>(), nullptr, 16));
+    }
+    if (digest.block_bytes < 1 ||
+        std::ssize(digest.blocks) != (digest.bytes + digest.block_bytes - 1) / digest.block_bytes) {
+      throw Error(ErrorKind::checkpoint, "its manifest.json does not cover " + digest.name);
     }
     manifest.files.push_back(std::move(digest));
   }
@@ -93,21 +98,29 @@ CheckpointManifest parse_manifest(const std::string& text) {
 
 std::string checkpoint_name(std::int64_t step) { return fmt::format("{}{:09}", kPrefix, step); }
 
-StoredCheckpoint open_checkpoint(const fs::path& folder) {
-  const auto fail = [&](const std::string& why) {
-    return Error(ErrorKind::checkpoint, fmt::format("checkpoint {}: {}", folder.string(), why));
-  };
-  StoredCheckpoint checkpoint{.folder = folder, .manifest = {}};
+namespace {
+
+Error unusable(const fs::path& folder, const std::string& why) {
+  return Error(ErrorKind::checkpoint, fmt::format("checkpoint {}: {}", folder.string(), why));
+}
+
+}  // namespace
+
+StoredCheckpoint read_manifest(const fs::path& folder) {
   const fs::path manifest = folder / "manifest.json";
   std::error_code ignored;
-  if (!fs::exists(manifest, ignored)) throw fail("it has no manifest.json");
+  if (!fs::exists(manifest, ignored)) throw unusable(folder, "it has no manifest.json");
   try {
-    checkpoint.manifest = parse_manifest(read_file(manifest));
+    return {.folder = folder, .manifest = parse_manifest(read_file(manifest))};
   } catch (const Error& error) {
-    throw fail(error.what());
+    throw unusable(folder, error.what());
   } catch (const std::exception& error) {
-    throw fail(fmt::format("its manifest.json is damaged ({})", error.what()));
+    throw unusable(folder, fmt::format("its manifest.json is damaged ({})", error.what()));
   }
+}
+
+StoredCheckpoint open_checkpoint(const fs::path& folder) {
+  StoredCheckpoint checkpoint = read_manifest(folder);
   for (const FileDigest& file : checkpoint.manifest.files) {
     std::string found;
     try {
@@ -115,7 +128,7 @@ StoredCheckpoint open_checkpoint(const fs::path& folder) {
     } catch (const Error& error) {
       found = error.what();
     }
-    if (!found.empty()) throw fail(found);
+    if (!found.empty()) throw unusable(folder, found);
   }
   return checkpoint;
 }
@@ -129,8 +142,12 @@ void CheckpointStore::remove_leftovers() noexcept {
   }
 }
 
+fs::path CheckpointStore::partial_folder(std::int64_t step) const {
+  return folder_ / (checkpoint_name(step) + ".partial");
+}
+
 fs::path CheckpointStore::begin(std::int64_t step) {
-  const fs::path partial = folder_ / (checkpoint_name(step) + ".partial");
+  const fs::path partial = partial_folder(step);
   std::error_code failure;
   fs::remove_all(partial, failure);
   create_folders(partial);
@@ -138,7 +155,7 @@ fs::path CheckpointStore::begin(std::int64_t step) {
 }
 
 fs::path CheckpointStore::commit(const CheckpointManifest& manifest) {
-  const fs::path partial = folder_ / (checkpoint_name(manifest.step) + ".partial");
+  const fs::path partial = partial_folder(manifest.step);
   const fs::path final_folder = folder_ / checkpoint_name(manifest.step);
   write_file_atomically(partial / "manifest.json", text_of(to_json(manifest)));
   std::error_code failure;
@@ -155,7 +172,7 @@ fs::path CheckpointStore::commit(const CheckpointManifest& manifest) {
 
 void CheckpointStore::abandon(std::int64_t step) noexcept {
   std::error_code ignored;
-  fs::remove_all(folder_ / (checkpoint_name(step) + ".partial"), ignored);
+  fs::remove_all(partial_folder(step), ignored);
 }
 
 std::vector<std::int64_t> CheckpointStore::steps() const {
@@ -164,46 +181,33 @@ std::vector<std::int64_t> CheckpointStore::steps() const {
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     if (const auto step = step_of(entry.path().filename().string())) found.push_back(*step);
   }
-  std::sort(found.begin(), found.end());
+  std::sort(found.begin(), found.end(), std::greater<>());
   return found;
 }
 
-std::optional<StoredCheckpoint> CheckpointStore::newest_valid(
-    std::vector<std::string>& passed) const {
-  std::vector<std::int64_t> candidates = steps();
+std::vector<std::string> CheckpointStore::strays() const {
+  std::vector<std::string> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (!step_of(name) && !name.ends_with(".partial"))
-      passed.push_back(fmt::format("{} is not a checkpoint of this program", name));
+    if (!step_of(name) && !name.ends_with(".partial")) found.push_back(name);
   }
-  std::reverse(candidates.begin(), candidates.end());
-  std::vector<std::string> reasons;
-  for (const std::int64_t step : candidates) {
-    try {
-      StoredCheckpoint found = open_checkpoint(folder_ / checkpoint_name(step));
-      passed.insert(passed.end(), reasons.begin(), reasons.end());
-      return found;
-    } catch (const Error& error) {
-      reasons.emplace_back(error.what());
-    }
-  }
-  if (!reasons.empty()) {
-    throw Error(
-        ErrorKind::checkpoint,
-        fmt::format("no checkpoint in {} can be used, and the run is not started from zero in "
-                    "silence; restore one, or choose another run.dir:\n  {}",
-                    folder_.string(), fmt::join(reasons, "\n  ")));
-  }
-  return std::nullopt;
+  return found;
+}
+
+Error CheckpointStore::none_usable(const std::vector<std::string>& reasons) const {
+  return Error(
+      ErrorKind::checkpoint,
+      fmt::format("no checkpoint in {} can be used, and the run is not started from zero in "
+                  "silence; restore one, or choose another run.dir:\n  {}",
+                  folder_.string(), fmt::join(reasons, "\n  ")));
 }
 
 void CheckpointStore::prune(std::int64_t keep,
                             const std::function<bool(std::int64_t step)>& stays) {
-  std::vector<std::int64_t> candidates = steps();
-  candidates.resize(candidates.size() -
-                    std::min(candidates.size(), static_cast<std::size_t>(keep)));
-  for (const std::int64_t step : candidates) {
+  const std::vector<std::int64_t> newest_first = steps();
+  for (std::size_t i = static_cast<std::size_t>(keep); i < newest_first.size(); ++i) {
+    const std::int64_t step = newest_first[i];
     if (stays(step)) continue;
     std::error_code ignored;
     // The manifest goes first: a folder that is half removed is never taken for a checkpoint.

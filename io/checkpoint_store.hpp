@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "io/error.hpp"
 #include "io/hashing_file.hpp"
 
 namespace hadal::io {
@@ -37,6 +38,9 @@ class CheckpointStore {
   // An empty folder to write the files of `step` into.
   std::filesystem::path begin(std::int64_t step);
 
+  // Where begin() has them written.
+  std::filesystem::path partial_folder(std::int64_t step) const;
+
   // Writes the manifest, makes everything durable and gives the folder its final name. Every file
   // in `manifest.files` must be closed and synced. Returns the final folder.
   std::filesystem::path commit(const CheckpointManifest& manifest);
@@ -44,10 +48,14 @@ class CheckpointStore {
   // Removes what begin() made; never throws.
   void abandon(std::int64_t step) noexcept;
 
-  // The newest checkpoint whose files match their hashes. Newer ones that do not are named in
-  // `passed` with the reason. Throws a checkpoint error where the store holds checkpoints but none
-  // is usable.
-  std::optional<StoredCheckpoint> newest_valid(std::vector<std::string>& passed) const;
+  // Of the checkpoints, the newest first.
+  std::vector<std::int64_t> steps() const;
+
+  // Names in the folder that are none of its own.
+  std::vector<std::string> strays() const;
+
+  // The checkpoint error for a store whose checkpoints are all damaged, with the reason of each.
+  Error none_usable(const std::vector<std::string>& reasons) const;
 
   // Removes all but the newest `keep`, and but the steps of which `stays` is true.
   void prune(std::int64_t keep, const std::function<bool(std::int64_t step)>& stays);
@@ -55,12 +63,13 @@ class CheckpointStore {
   const std::filesystem::path& folder() const { return folder_; }
 
  private:
-  std::vector<std::int64_t> steps() const;  // ascending
-
   std::filesystem::path folder_;
 };
 
-// Reads and checks one checkpoint folder. Throws a checkpoint error that says what is wrong.
+// The manifest alone, checked by its own hash. Throws a checkpoint error that says what is wrong.
+StoredCheckpoint read_manifest(const std::filesystem::path& folder);
+
+// The same, and every file is read and compared with its hashes.
 StoredCheckpoint open_checkpoint(const std::filesystem::path& folder);
 
 // "step-000000042"

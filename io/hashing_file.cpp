@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "io/error.hpp"
 
@@ -24,19 +23,6 @@ HashingFile::HashingFile(const std::filesystem::path& path)
     : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
   if (!fd_) throw system_error(ErrorKind::storage, "cannot create", path.string(), errno);
   digest_.name = path.filename().string();
-}
-
-void HashingFile::reserve(std::int64_t bytes) {
-  if (bytes == 0 || ::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
-  // fallocate(2), not posix_fallocate(3): where the file system has no such call that one writes
-  // into every block.
-  if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) return;
-  const int reason = errno;
-  throw Error(
-      ErrorKind::storage,
-      fmt::format("cannot write {}: it needs {:.1f} MiB, {:.1f} MiB are free ({})", path_.string(),
-                  static_cast<double>(bytes) / (1 << 20),
-                  static_cast<double>(free_bytes(path_)) / (1 << 20), std::strerror(reason)));
 }
 
 void HashingFile::append(std::span<const std::byte> bytes) {
@@ -67,15 +53,11 @@ FileDigest HashingFile::close() {
 
 namespace {
 
-std::int64_t block_bytes(std::size_t block, std::int64_t file_bytes) {
-  return std::min(kHashBlockBytes, file_bytes - static_cast<std::int64_t>(block) * kHashBlockBytes);
-}
-
-std::uint64_t block_hash(const UniqueFd& fd, std::size_t block, std::int64_t file_bytes,
+std::uint64_t block_hash(const UniqueFd& fd, std::int64_t offset, std::int64_t bytes,
                          const std::filesystem::path& path) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(block_bytes(block, file_bytes)));
-  read_at(fd.get(), bytes, static_cast<std::int64_t>(block) * kHashBlockBytes, path);
-  return hash_bytes(bytes);
+  std::vector<std::byte> block(static_cast<std::size_t>(bytes));
+  read_at(fd.get(), block, offset, path);
+  return hash_bytes(block);
 }
 
 }  // namespace
@@ -84,8 +66,9 @@ FileDigest digest_of(const std::filesystem::path& path) {
   FileDigest digest{.name = path.filename().string(), .bytes = 0, .blocks = {}};
   const UniqueFd fd = open_for_reading(path);
   digest.bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
-  for (std::size_t i = 0; static_cast<std::int64_t>(i) * kHashBlockBytes < digest.bytes; ++i) {
-    digest.blocks.push_back(block_hash(fd, i, digest.bytes, path));
+  for (std::int64_t offset = 0; offset < digest.bytes; offset += kHashBlockBytes) {
+    digest.blocks.push_back(
+        block_hash(fd, offset, std::min(kHashBlockBytes, digest.bytes - offset), path));
   }
   return digest;
 }
@@ -95,20 +78,28 @@ std::string file_checksum(const std::filesystem::path& path) {
   return hash_text(hash_bytes(std::as_bytes(std::span(blocks))));
 }
 
-std::string difference(const std::filesystem::path& folder, const FileDigest& digest) {
-  const std::filesystem::path path = folder / digest.name;
+std::string size_difference(const std::filesystem::path& folder, const FileDigest& digest) {
   std::error_code failure;
-  const auto size = std::filesystem::file_size(path, failure);
+  const auto size = std::filesystem::file_size(folder / digest.name, failure);
   if (failure) return fmt::format("{} cannot be read: {}", digest.name, failure.message());
-  if (static_cast<std::int64_t>(size) != digest.bytes) {
-    return fmt::format("{} has {} bytes, {} were written", digest.name, size, digest.bytes);
-  }
+  if (static_cast<std::int64_t>(size) == digest.bytes) return {};
+  return fmt::format("{} has {} bytes, {} were written", digest.name, size, digest.bytes);
+}
+
+std::string damage(const FileDigest& digest, std::size_t block) {
+  const std::int64_t begin = static_cast<std::int64_t>(block) * digest.block_bytes;
+  return fmt::format("{} is damaged between bytes {} and {}", digest.name, begin,
+                     std::min(begin + digest.block_bytes, digest.bytes));
+}
+
+std::string difference(const std::filesystem::path& folder, const FileDigest& digest) {
+  if (std::string size = size_difference(folder, digest); !size.empty()) return size;
+  const std::filesystem::path path = folder / digest.name;
   const UniqueFd fd = open_for_reading(path);
   for (std::size_t i = 0; i < digest.blocks.size(); ++i) {
-    if (block_hash(fd, i, digest.bytes, path) == digest.blocks[i]) continue;
-    const std::int64_t offset = static_cast<std::int64_t>(i) * kHashBlockBytes;
-    return fmt::format("{} is damaged between bytes {} and {}", digest.name, offset,
-                       offset + block_bytes(i, digest.bytes));
+    const std::int64_t begin = static_cast<std::int64_t>(i) * digest.block_bytes;
+    const std::int64_t bytes = std::min(digest.block_bytes, digest.bytes - begin);
+    if (block_hash(fd, begin, bytes, path) != digest.blocks[i]) return damage(digest, i);
   }
   return {};
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "io/atomic_file.hpp"
+#include "io/block_file.hpp"
 
 namespace hadal::io {
 
@@ -18,7 +18,8 @@ inline constexpr std::int64_t kHashBlockBytes = std::int64_t{16} << 20;
 struct FileDigest {
   std::string name;  // without folder
   std::int64_t bytes = 0;
-  std::vector<std::uint64_t> blocks;  // XXH3 of every kHashBlockBytes, the last one shorter
+  std::vector<std::uint64_t> blocks;  // XXH3 of every block, the last one shorter
+  std::int64_t block_bytes = kHashBlockBytes;
 };
 
 std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed = 0);
@@ -31,9 +32,8 @@ class HashingFile {
   // Creates or truncates `path`. Throws a storage error.
   explicit HashingFile(const std::filesystem::path& path);
 
-  // Takes the room for so many bytes from the file system, where it can tell: a disk that is full,
-  // or a quota, shows before anything is written. Throws a storage error.
-  void reserve(std::int64_t bytes);
+  // See reserve_room().
+  void reserve(std::int64_t bytes) { reserve_room(fd_.get(), bytes, path_); }
 
   void append(std::span<const std::byte> bytes);
 
@@ -54,6 +54,12 @@ FileDigest digest_of(const std::filesystem::path& path);
 
 // One hash of a whole file: of its blocks' hashes.
 std::string file_checksum(const std::filesystem::path& path);
+
+// Empty where the file under `folder` has the digest's size, else what is wrong.
+std::string size_difference(const std::filesystem::path& folder, const FileDigest& digest);
+
+// How a block that has another hash is told.
+std::string damage(const FileDigest& digest, std::size_t block);
 
 // Empty where the file under `folder` has the digest's size and hashes, else what differs.
 std::string difference(const std::filesystem::path& folder, const FileDigest& digest);

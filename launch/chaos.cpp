@@ -169,9 +169,15 @@ class Chaos {
 
   // The step from which the next start must go on; 0: from the beginning.
   std::int64_t newest_step() const {
-    std::vector<std::string> passed;
-    const auto found = io::CheckpointStore(run_dir() / "checkpoints").newest_valid(passed);
-    return found ? found->manifest.step : 0;
+    const fs::path folder = run_dir() / "checkpoints";
+    for (const std::int64_t step : io::CheckpointStore(folder).steps()) {
+      try {
+        return io::open_checkpoint(folder / io::checkpoint_name(step)).manifest.step;
+      } catch (const io::Error&) {
+        // Damaged: the one before counts.
+      }
+    }
+    return 0;
   }
 
   void fail(const std::string& what) {

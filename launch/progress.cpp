@@ -92,7 +92,7 @@ void Progress::on_step(const engine::StepReport& report) {
           {"reduce", share(report.reduce_seconds)},
           {"update", share(report.update_seconds)},
           {"sent_bytes", report.sent_bytes},
-          {"checkpoint_stall", share(std::exchange(checkpoint_seconds_, 0.0))},
+          {"checkpoint_stall", share(report.save_seconds)},
           {"skipped", report.skipped},
           {"bad_samples", report.bad_samples}});
   if (report.step % plan_.steps_per_epoch == 0) tell_reading(report.step);
@@ -176,7 +176,6 @@ void Progress::on_evaluation(const engine::EvaluationResult& result, std::int64_
 
 void Progress::on_checkpoint(const std::filesystem::path& folder, std::int64_t step,
                              double seconds) {
-  checkpoint_seconds_ += seconds;
   longest_save_ = std::max(longest_save_, seconds);
   status_.checkpoint = folder.string();
   if (folder_ == nullptr) return;

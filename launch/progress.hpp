@@ -56,7 +56,6 @@ class Progress : public engine::RunObserver {
   double data_wait_ = 0;
   double comm_wait_ = 0;
   io::RowFetcher::Counts data_;  // since the epoch began
-  double checkpoint_seconds_ = 0;
 };
 
 }  // namespace hadal::launch

@@ -98,6 +98,9 @@ void add_checkpoint(Table& table) {
   table.set("checkpoint.keep_every", plain(Kind::span), nullptr, Bound::free,
             "Those of every so many steps or epochs stay for good, beside the newest.",
             [](RunConfig& c, const json& v) { c.checkpoint.keep_every = *parse_span(v); });
+  table.set("checkpoint.asynchronous", plain(Kind::boolean), true, Bound::free,
+            "Go on with training while a checkpoint is written; takes memory for a copy of it.",
+            [](RunConfig& c, const json& v) { c.checkpoint.asynchronous = v; });
   table.set("checkpoint.on_full", choice({"stop", "continue"}), "stop", Bound::free,
             "Where a checkpoint cannot be written: stop, or go on and try again later.",
             [](RunConfig& c, const json& v) {

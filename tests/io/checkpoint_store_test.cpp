@@ -1,6 +1,7 @@
 #include "io/checkpoint_store.hpp"
 
 #include <fstream>
+#include <memory>
 
 #include "tests/support/catch.hpp"
 
@@ -23,47 +24,67 @@ void damage(const std::filesystem::path& path, std::int64_t at) {
 
 }  // namespace
 
-TEST_CASE("the newest checkpoint by number is found, strays are named") {
+TEST_CASE("checkpoints are listed by number, strays are named") {
   const tests::TemporaryFolder folder;
   {
     io::CheckpointStore store(folder / "checkpoints");
-    std::vector<std::string> passed;
-    REQUIRE_FALSE(store.newest_valid(passed).has_value());
-    for (const std::int64_t step : {900, 1000, 20000}) save(store, step, "content");
+    REQUIRE(store.steps().empty());
+    for (const std::int64_t step : {900, 20000, 1000}) save(store, step, "content");
     std::filesystem::create_directory(folder / "checkpoints/step-abc");
     std::filesystem::create_directory(folder / "checkpoints/step-000001000.bak");
     store.begin(30000);
   }
   io::CheckpointStore store(folder / "checkpoints");
-  std::vector<std::string> passed;
-  const auto found = store.newest_valid(passed);
-  REQUIRE(found->manifest.step == 20000);
-  REQUIRE(found->manifest.run.at("note") == 20000);
-  REQUIRE(passed.size() == 2);
+  REQUIRE(store.steps() == std::vector<std::int64_t>{20000, 1000, 900});
+  REQUIRE(io::open_checkpoint(folder / "checkpoints/step-000020000").manifest.run.at("note") ==
+          20000);
+  REQUIRE(store.strays().size() == 2);
   // Another program may be saving here: only the owner clears.
   REQUIRE(std::filesystem::exists(folder / "checkpoints/step-000030000.partial"));
   store.remove_leftovers();
   REQUIRE_FALSE(std::filesystem::exists(folder / "checkpoints/step-000030000.partial"));
 }
 
-TEST_CASE("a damaged checkpoint is passed over, none left is an error") {
+TEST_CASE("damage to a checkpoint is told") {
   const tests::TemporaryFolder folder;
   io::CheckpointStore store(folder / "checkpoints");
+  const auto error_at = [&](std::int64_t step) {
+    return tests::error_of(io::ErrorKind::checkpoint, [&] {
+      io::open_checkpoint(folder / "checkpoints" / io::checkpoint_name(step));
+    });
+  };
   const std::string large(static_cast<std::size_t>(io::kHashBlockBytes) + 100, 'a');
   save(store, 1, "content");
   save(store, 2, large);
   save(store, 3, "content");
   damage(folder / "checkpoints/step-000000002/model.safetensors", io::kHashBlockBytes + 50);
   std::filesystem::resize_file(folder / "checkpoints/step-000000003/model.safetensors", 3);
-  std::vector<std::string> passed;
-  REQUIRE(store.newest_valid(passed)->manifest.step == 1);
-  REQUIRE(passed.size() == 2);
-  REQUIRE(tests::contains(passed[0], "has 3 bytes, 7 were written"));
-  REQUIRE(tests::contains(passed[1], "damaged between bytes"));
+  REQUIRE(tests::contains(error_at(3), "has 3 bytes, 7 were written"));
+  REQUIRE(tests::contains(error_at(2), "damaged between bytes 16777216 and 16777316"));
   std::ofstream(folder / "checkpoints/step-000000001/manifest.json") << "{";
-  REQUIRE(tests::contains(
-      tests::error_of(io::ErrorKind::checkpoint, [&] { store.newest_valid(passed); }),
-      "not started from zero in silence"));
+  REQUIRE(tests::contains(error_at(1), "its manifest.json is damaged"));
+}
+
+TEST_CASE("a file written block by block has the bytes and no more") {
+  const tests::TemporaryFolder folder;
+  const std::filesystem::path path = folder / "blocks";
+  constexpr auto kBlock = static_cast<std::size_t>(io::kFileBlockBytes);
+  const std::size_t size = 2 * kBlock + 4096 + 77;
+  // From a page on, as whatever goes past the cache must.
+  std::vector<std::byte> memory(size + 4096);
+  void* start = memory.data();
+  std::size_t room = memory.size();
+  std::byte* const bytes = static_cast<std::byte*>(std::align(4096, size, start, room));
+  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i * 31 >> 3);
+  io::BlockFile::create(path, static_cast<std::int64_t>(size));
+  io::BlockFile last(path), first(path);
+  last.write({bytes + 2 * kBlock, size - 2 * kBlock}, 2 * io::kFileBlockBytes);
+  first.write({bytes, 2 * kBlock}, 0);
+  first.close();
+  last.close();
+  const std::string content = io::read_file(path);
+  REQUIRE(content.size() == size);
+  REQUIRE(std::equal(content.begin(), content.end(), reinterpret_cast<const char*>(bytes)));
 }
 
 TEST_CASE("pruning removes the oldest and keeps what it is told") {
