@@ -5,6 +5,7 @@
 
 #include "io/block_file.hpp"
 #include "io/hashing_file.hpp"
+#include "kernels/streamed_copy.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -48,12 +49,20 @@ std::atomic<std::int64_t>& CheckpointImage::released_count() const {
 void CheckpointImage::put(std::int64_t number, std::int64_t offset, std::span<const std::byte> part,
                           std::int64_t block_bytes) {
   const std::span<std::byte> whole = block(number);
-  std::memcpy(whole.data() + offset, part.data(), part.size());
   Place& its = place(number);
-  const std::int64_t before = its.filled.fetch_add(std::ssize(part), std::memory_order_acq_rel);
-  if (before + std::ssize(part) != block_bytes) return;
-  its.hash.store(io::hash_bytes(whole.first(static_cast<std::size_t>(block_bytes))),
-                 std::memory_order_relaxed);
+  const auto complete = [&](std::span<const std::byte> bytes) {
+    its.hash.store(io::hash_bytes(bytes), std::memory_order_relaxed);
+  };
+  if (std::ssize(part) == block_bytes) {
+    // Most blocks of a large model: read once, written once.
+    complete(part);
+    kernels::streamed_copy(whole.first(part.size()), part);
+  } else {
+    std::memcpy(whole.data() + offset, part.data(), part.size());
+    const std::int64_t before = its.filled.fetch_add(std::ssize(part), std::memory_order_acq_rel);
+    if (before + std::ssize(part) != block_bytes) return;
+    complete(whole.first(static_cast<std::size_t>(block_bytes)));
+  }
   its.whole.store(1, std::memory_order_release);
 }
 

@@ -129,6 +129,10 @@ class Reader {
     return {first, std::lower_bound(first, parts.end(), window.back() + 1, before)};
   }
 
+  const CheckpointBlock& block_of(std::int64_t number) const {
+    return memory_.layout.blocks()[static_cast<std::size_t>(number)];
+  }
+
   // Its place in the window, or -1.
   static std::int64_t place_of(const std::vector<std::int64_t>& window, std::int64_t block) {
     const auto found = std::lower_bound(window.begin(), window.end(), block);
@@ -140,7 +144,7 @@ class Reader {
     team_.run(0, std::ssize(window_), [&](int, std::int64_t place) {
       if (place % host.size() != host.rank()) return;
       const std::int64_t number = window_[static_cast<std::size_t>(place)];
-      const CheckpointBlock& block = memory_.layout.blocks()[static_cast<std::size_t>(number)];
+      const CheckpointBlock& block = block_of(number);
       const io::FileDigest& digest = *digests_[block.file];
       const auto in_file =
           static_cast<std::size_t>(number - memory_.layout.first_block(block.file));

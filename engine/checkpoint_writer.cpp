@@ -101,7 +101,7 @@ void CheckpointWriter::copy_part(const CheckpointPart& part) {
 void CheckpointWriter::copy() {
   if (!busy()) return;
   if (copying_) {
-    copying_->finish();
+    copy_seconds_ = copying_->finish();
     copying_.reset();
   }
   if (exchanged_ || !memory_.is_whole()) return;

@@ -52,6 +52,8 @@ class CheckpointWriter {
 
   // What this rank's part of the last save took, without the time between its phases.
   double seconds() const { return seconds_; }
+  // Of its copy to memory.
+  double copy_seconds() const { return copy_seconds_; }
 
  private:
   // In this order. On one host nothing has to be agreed on in between.
@@ -91,6 +93,7 @@ class CheckpointWriter {
   Share window_;  // that they are of
   std::unique_ptr<Exchange> exchange_;
   double seconds_ = 0;
+  double copy_seconds_ = 0;
   std::atomic<bool> ends_ = false;
   // Their threads end before what they use.
   ThreadTeam copiers_{1};

@@ -51,6 +51,7 @@ struct Commands {
   BenchReduceArguments bench_reduce;
   StatsArguments stats;
   BenchReadArguments bench_read;
+  BenchCheckpointArguments bench_checkpoint;
   ChaosArguments chaos;
   BenchStepArguments bench_step;
   io::PackOptions pack;
@@ -268,6 +269,27 @@ void add_bench_read(CLI::App* bench, Commands& commands) {
   });
 }
 
+void add_bench_checkpoint(CLI::App* bench, Commands& commands) {
+  CLI::App* verb = bench->add_subcommand(
+      "checkpoint",
+      "A run's checkpoints below run.dir: saved beside training and with training waiting, in turn "
+      "with plain writes of the same bytes, and read again");
+  BenchCheckpointArguments& arguments = commands.bench_checkpoint;
+  add_config(verb, arguments.config);
+  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_option("--steps", arguments.steps, "Steps without a save in a round")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_flag("--json", arguments.json, "One JSON document");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return bench_checkpoint(commands.bench_checkpoint, comm);
+    };
+  });
+}
+
 void add_chaos(CLI::App& app, Commands& commands) {
   CLI::App* verb = app.add_subcommand(
       "chaos",
@@ -319,6 +341,7 @@ void add_bench(CLI::App& app, Commands& commands) {
     };
   });
   add_bench_read(bench, commands);
+  add_bench_checkpoint(bench, commands);
   add_bench_step(bench, commands);
 }
 

@@ -79,6 +79,13 @@ struct BenchReduceArguments {
   bool json = false;
 };
 
+struct BenchCheckpointArguments {
+  ConfigArguments config;
+  int rounds = 5;
+  int steps = 5;
+  bool json = false;
+};
+
 struct BenchReadArguments {
   ConfigArguments config;
   std::int64_t steps = 200;
@@ -121,6 +128,7 @@ int stats(const StatsArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
 std::vector<std::string> bench_models();
 int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);
+int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communicator& comm);
 int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm);
 int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 

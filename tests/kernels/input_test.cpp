@@ -1,8 +1,10 @@
+#include <array>
 #include <cmath>
 #include <random>
 #include <vector>
 
 #include "kernels/planes.hpp"
+#include "kernels/streamed_copy.hpp"
 #include "kernels/values.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/instruction_sets.hpp"
@@ -35,6 +37,23 @@ void check_widening() {
 }
 
 }  // namespace
+
+TEST_CASE("a streamed copy is a copy, at any alignment, on every instruction set") {
+  on_every_target([] {
+    const std::vector<std::byte> from = random_bytes(5000);
+    for (const std::size_t shift : {0u, 1u, 16u, 64u}) {
+      for (const std::size_t size : {0u, 1u, 63u, 64u, 4097u}) {
+        CAPTURE(shift, size);
+        alignas(64) std::array<std::byte, 5000> to{};
+        kernels::streamed_copy(std::span(to).subspan(shift, size),
+                               std::span(from).subspan(7, size));
+        REQUIRE(std::equal(from.begin() + 7, from.begin() + 7 + static_cast<std::ptrdiff_t>(size),
+                           to.begin() + static_cast<std::ptrdiff_t>(shift)));
+        REQUIRE(to[shift + size] == std::byte{0});
+      }
+    }
+  });
+}
 
 TEST_CASE("planes are joined as they were split, on every instruction set") {
   on_every_target([] {
