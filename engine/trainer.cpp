@@ -27,6 +27,7 @@ struct Header {
   std::int32_t save = 0;
   std::int32_t save_progress = 0;
   std::int64_t bad_samples = 0;
+  RankTimes times;
 };
 
 std::uint64_t micro_batch_seed(std::uint64_t seed, std::int64_t step, std::int64_t micro_batch) {
@@ -48,6 +49,7 @@ float tree_sum(const std::vector<float>& values, const Leaves& leaves) {
 struct Trainer::Control {
   Wishes agreed;
   std::vector<float> losses;  // of all micro-batches
+  std::vector<RankTimes> ranks;
 };
 
 Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator& comm,
@@ -83,7 +85,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
     } catch (const std::exception& exception) {
       failure = io::as_error(exception);
     }
-    exchange({}, std::vector<float>(static_cast<std::size_t>(share_.count())), failure);
+    exchange({}, std::vector<float>(static_cast<std::size_t>(share_.count())), {}, failure);
   }
 }
 
@@ -121,6 +123,7 @@ void Trainer::fetch_next() {
 // Joins one record a rank: losses of this step, weights of the next one's batches. The largest
 // share sets the record's size, so that one all-gather does it.
 Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>& losses,
+                                   const RankTimes& times,
                                    const std::optional<io::Error>& failure) {
   std::int64_t widest = 0;
   for (const Share& share : shares_) widest = std::max(widest, share.count());
@@ -132,7 +135,8 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   Header header{.failed = failure ? 1 : 0,
                 .stop = static_cast<std::int32_t>(mine.stop),
                 .save = mine.save ? 1 : 0,
-                .save_progress = mine.save_progress};
+                .save_progress = mine.save_progress,
+                .times = times};
   std::byte* const weights = out.data() + sizeof header;
   for (std::size_t i = 0; i < batches_.size(); ++i) {
     header.bad_samples += batches_[i].skipped;
@@ -148,7 +152,8 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   comm_.all_gather(out, all);
   comm_wait_ += watch.seconds();
   Control control{.agreed = {},
-                  .losses = std::vector<float>(static_cast<std::size_t>(plan_.micro_batches))};
+                  .losses = std::vector<float>(static_cast<std::size_t>(plan_.micro_batches)),
+                  .ranks = {}};
   weights_.assign(static_cast<std::size_t>(plan_.micro_batches) * terms, 0.0);
   bad_samples_ = 0;
   bool failed = false;
@@ -161,6 +166,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
     control.agreed.save = control.agreed.save || theirs.save != 0;
     control.agreed.save_progress = std::min(control.agreed.save_progress, theirs.save_progress);
     bad_samples_ += theirs.bad_samples;
+    control.ranks.push_back(theirs.times);
     const auto count = static_cast<std::size_t>(shares_[r].count());
     const auto first = static_cast<std::size_t>(shares_[r].begin);
     std::memcpy(weights_.data() + first * terms, from + sizeof theirs,
@@ -322,10 +328,19 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
   }
+  const Stopwatch asking;
   const Wishes mine = ask();
+  const auto save_seconds = static_cast<float>(asking.seconds());
+  const std::int64_t rounds = (share_.count() + pool_.size() - 1) / pool_.size();
   Stopwatch reducing;
-  const Control control = exchange(mine, losses, failure);
+  Control control = exchange(mine, losses,
+                             {.data = static_cast<float>(data_wait_),
+                              .compute = static_cast<float>(report.compute_seconds) /
+                                         static_cast<float>(std::max<std::int64_t>(rounds, 1)),
+                              .save = save_seconds},
+                             failure);
   report.agreed = control.agreed;
+  report.ranks = std::move(control.ranks);
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
     const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());

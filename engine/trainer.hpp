@@ -19,6 +19,13 @@
 
 namespace hadal::engine {
 
+// What a rank does before it meets the others in a step, in seconds.
+struct RankTimes {
+  float data = 0;     // waiting for samples
+  float compute = 0;  // forward and backward, for each round of its workers
+  float save = 0;     // for a checkpoint
+};
+
 struct StepReport {
   std::int64_t step = 0;  // the step just done, counted from 1
   float loss = 0;
@@ -37,6 +44,7 @@ struct StepReport {
   double update_seconds = 0;  // of the owned slices, until all parameters are there
   double save_seconds = 0;    // of this rank's main thread, for checkpoints, since the last step
   Wishes agreed;
+  std::vector<RankTimes> ranks;  // of all
 };
 
 class Trainer {
@@ -65,7 +73,7 @@ class Trainer {
   void round_parameters();
   std::vector<io::Batch> load(std::int64_t step);
   void fetch_next();
-  Control exchange(const Wishes& mine, const std::vector<float>& losses,
+  Control exchange(const Wishes& mine, const std::vector<float>& losses, const RankTimes& times,
                    const std::optional<io::Error>& failure);
   ThreadTeam::Running start_computing(StepGradients& gradients, CanonicalFold<BufferSum>& buffers,
                                       std::vector<float>& losses, const Leaves& leaves,

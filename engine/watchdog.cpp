@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <vector>
 
 #include "engine/comm/polling.hpp"
 
@@ -18,8 +17,13 @@ constexpr std::size_t kPlaceBytes = 96;
 // have less patience.
 constexpr std::int64_t kSilence = 3'000'000'000;
 constexpr std::int64_t kLeastSilence = 500'000'000;
+// Datagrams may get lost.
+constexpr int kLostPulses = 6;
+constexpr std::int64_t kLongestPulse = 1'000'000'000;
 // What another host has to name a rank of its own, and a launcher to end the others.
 constexpr std::int64_t kGrace = 4'000'000'000;
+// Of the ranks' patience, after which the one they wait for says what it does.
+constexpr double kHeldUp = 0.7;
 
 std::int64_t nanoseconds(double seconds) { return static_cast<std::int64_t>(seconds * 1e9); }
 
@@ -35,16 +39,26 @@ struct alignas(128) Watchdog::Beat {
   std::atomic<char> place[kPlaceBytes];
 };
 
+// The same as it is told to others: spans, for their clocks are their own.
+struct Watchdog::State {
+  std::int32_t rank = 0;
+  std::int32_t host_is_silent = 0;
+  std::int64_t silent = 0;  // without a sign of life; 0: it beats
+  std::int64_t waited = 0;  // 0: it works
+  std::int64_t busy = 0;
+  std::array<char, kPlaceBytes> place{};
+};
+
 Watchdog::Watchdog(Communicator& comm, Options options)
     : options_(std::move(options)),
       memory_(comm,
               [](const HostMemory::Hosts& hosts) {
                 std::size_t most = 0;
                 for (const std::vector<int>& ranks : hosts) most = std::max(most, ranks.size());
-                return HostMemory::Sizes{most * sizeof(Beat), 0};
+                return HostMemory::Sizes{(most + 1) * sizeof(Beat), 0};
               }),
-      number_(comm.rank()),
-      host_(comm.host()),
+      pulse_(comm, memory_),
+      names_(all_gather_text(comm, comm.host())),
       thread_([this] { watch(); }) {}
 
 Watchdog::~Watchdog() {
@@ -52,55 +66,140 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-Watchdog::Beat& Watchdog::beat(int rank) const {
-  return reinterpret_cast<Beat*>(memory_.common().data())[rank];
+Watchdog::Beat& Watchdog::beat(int place) const {
+  return reinterpret_cast<Beat*>(memory_.common().data())[place];
+}
+
+// How long a rank of another host has waited at least, for the ranks of this one; behind the beats.
+std::atomic<std::int64_t>& Watchdog::waited_elsewhere() const {
+  return beat(memory_.size()).waiting;
 }
 
 void Watchdog::watch() {
-  const std::int64_t pause = std::clamp(nanoseconds(options_.timeout) / 16,
-                                        std::int64_t{20'000'000}, std::int64_t{500'000'000});
+  const std::int64_t timeout = nanoseconds(options_.timeout);
+  const std::int64_t pause =
+      std::clamp(timeout / 16, std::int64_t{20'000'000}, std::int64_t{500'000'000});
   while (!ends_) {
     const std::int64_t now = steady_nanoseconds();
-    Beat& own = beat(memory_.rank());
-    const std::int64_t waiting = waiting_since.load();
-    if (waiting != 0 || own.working == 0) own.working = now;
-    own.waiting = waiting;
-    const std::string place = options_.place().substr(0, kPlaceBytes - 1);
-    for (std::size_t i = 0; i <= place.size(); ++i) own.place[i] = place.c_str()[i];
-    own.last = now;
-    if (waiting != 0 && now - waiting > nanoseconds(options_.timeout) && look(now)) return;
+    note(now);
+    exchange(now);
+    const std::int64_t waiting = beat(memory_.rank()).waiting;
+    if (waiting != 0 && now - waiting > timeout && look(now)) return;
     std::this_thread::sleep_for(std::chrono::nanoseconds(pause));
   }
 }
 
-// True where it has been told.
-bool Watchdog::look(std::int64_t now) {
-  const std::vector<int>& ranks = memory_.hosts()[static_cast<std::size_t>(memory_.host())];
+// This rank's beat; and what it does, where others have nearly lost their patience with it.
+void Watchdog::note(std::int64_t now) {
+  Beat& own = beat(memory_.rank());
+  const std::int64_t waiting = waiting_since.load();
+  if (waiting != 0 || own.working == 0) own.working = now;
+  own.waiting = waiting;
+  const std::string place = options_.place().substr(0, kPlaceBytes - 1);
+  for (std::size_t i = 0; i <= place.size(); ++i) own.place[i] = place.c_str()[i];
+  own.last = now;
+  const std::int64_t busy = now - own.working;
+  const auto patience =
+      static_cast<std::int64_t>(kHeldUp * static_cast<double>(nanoseconds(options_.timeout)));
+  if (waiting != 0 || busy < patience || told_held_up_ || !options_.held_up) return;
+  std::int64_t longest = waited_elsewhere();
+  for (const State& state : own_host(now)) longest = std::max(longest, state.waited);
+  if (longest < patience) return;
+  told_held_up_ = true;
+  options_.held_up(seconds(busy));
+}
+
+std::vector<Watchdog::State> Watchdog::own_host(std::int64_t now) const {
   const std::int64_t timeout = nanoseconds(options_.timeout);
-  const std::int64_t waited = now - beat(memory_.rank()).waiting;
-  std::vector<std::string> missing;
-  bool first = true;  // of those that could tell
+  std::vector<State> states;
   for (int r = 0; r < memory_.size(); ++r) {
     const Beat& theirs = beat(r);
     const std::int64_t last = theirs.last, since = theirs.waiting;
-    const bool silent = now - last > std::clamp(timeout / 2, kLeastSilence, kSilence);
-    if (!silent && since != 0) {
+    State& state = states.emplace_back();
+    state.rank =
+        memory_.hosts()[static_cast<std::size_t>(memory_.host())][static_cast<std::size_t>(r)];
+    if (now - last > std::clamp(timeout / 2, kLeastSilence, kSilence)) {
+      state.silent = now - last;
+    } else if (since != 0) {
+      state.waited = std::max<std::int64_t>(now - since, 1);
+    }
+    state.busy = now - theirs.working;
+    for (std::size_t i = 0; i < kPlaceBytes; ++i) state.place[i] = theirs.place[i];
+  }
+  return states;
+}
+
+// As far as they have told this one: all of them the first host, that one the others.
+std::vector<Watchdog::State> Watchdog::other_hosts(std::int64_t now) const {
+  std::vector<State> states;
+  for (const auto& [host, report] : reports_) {
+    const std::int64_t age = now - report.when;
+    for (State state : report.ranks) {
+      if (age > kLostPulses * kLongestPulse) {
+        state.host_is_silent = 1;
+        state.silent = age;
+      } else if (state.waited != 0) {
+        state.waited += age;
+      }
+      states.push_back(state);
+    }
+  }
+  return states;
+}
+
+void Watchdog::exchange(std::int64_t now) {
+  if (memory_.rank() != 0 || memory_.hosts().size() == 1) return;
+  pulse_.receive([&](int host, std::span<const std::byte> bytes) {
+    Report& report = reports_[host];
+    report.when = now;
+    report.ranks.resize(bytes.size() / sizeof(State));
+    std::memcpy(report.ranks.data(), bytes.data(), report.ranks.size() * sizeof(State));
+  });
+  std::int64_t longest = 0;
+  for (const State& state : other_hosts(now)) {
+    if (state.silent == 0) longest = std::max(longest, state.waited);
+  }
+  waited_elsewhere() = longest;
+  if (now < next_pulse_) return;
+  next_pulse_ = now + std::min(nanoseconds(options_.timeout) / 8, kLongestPulse);
+  const std::vector<State> own = own_host(now);
+  pulse_.send(std::as_bytes(std::span(own)));
+}
+
+std::string Watchdog::describe(const State& state) const {
+  const std::string who =
+      fmt::format("rank {} on {}", state.rank, names_[static_cast<std::size_t>(state.rank)]);
+  const char* const place = state.place.data();
+  if (state.host_is_silent != 0) {
+    return fmt::format("{}, a host without a sign of life for {:.0f} s ({})", who,
+                       seconds(state.silent), place);
+  }
+  if (state.silent != 0) {
+    return fmt::format("{}, whose process has stopped or gone {:.0f} s ago ({})", who,
+                       seconds(state.silent), place);
+  }
+  return fmt::format("{}, which has been busy for {:.0f} s ({})", who, seconds(state.busy), place);
+}
+
+// True where it has been told.
+bool Watchdog::look(std::int64_t now) {
+  const std::int64_t timeout = nanoseconds(options_.timeout);
+  std::vector<State> states = own_host(now);
+  const std::int64_t waited = states[static_cast<std::size_t>(memory_.rank())].waited;
+  bool first = true;  // of those of this host that could tell
+  for (int r = 0; r < memory_.rank(); ++r) {
+    if (states[static_cast<std::size_t>(r)].waited > timeout) first = false;
+  }
+  const std::vector<State> others = other_hosts(now);
+  states.insert(states.end(), others.begin(), others.end());
+  std::vector<std::string> missing;
+  for (const State& state : states) {
+    if (state.waited == 0 || state.silent != 0) {
+      missing.push_back(describe(state));
+    } else if (state.waited < timeout / 2) {
       // Who came here a moment ago may be what all waited for.
-      if (now - since < timeout / 2) return false;
-      if (r < memory_.rank() && now - since > timeout) first = false;
-      continue;
+      return false;
     }
-    std::string place;
-    for (const std::atomic<char>& c : theirs.place) {
-      if (c == 0) break;
-      place += c;
-    }
-    missing.push_back(
-        silent ? fmt::format("rank {} on {}, whose process has stopped or gone {:.0f} s ago ({})",
-                             ranks[static_cast<std::size_t>(r)], host_, seconds(now - last), place)
-               : fmt::format("rank {} on {}, which has been busy for {:.0f} s ({})",
-                             ranks[static_cast<std::size_t>(r)], host_,
-                             seconds(now - theirs.working), place));
   }
   if (!first) {
     if (waited < timeout + 2 * kGrace) return false;
@@ -108,11 +207,9 @@ bool Watchdog::look(std::int64_t now) {
     return true;
   }
   if (missing.empty()) {
-    // Another host's ranks name theirs.
+    // Another host's ranks name theirs, or the first host all.
     if (waited < timeout + kGrace) return false;
-    missing.push_back(fmt::format("a rank of another host ({} are all here on {})",
-                                  ranks.size() == 1 ? "this one and its peers" : "its ranks",
-                                  host_));
+    missing.push_back("a rank of another host, from which nothing is known here");
   }
   options_.stuck(fmt::format("waited {:.0f} s for {}", seconds(waited), fmt::join(missing, "; ")));
   return true;

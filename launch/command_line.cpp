@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdlib>
 #include <functional>
+#include <future>
 #include <memory>
 
 #include "engine/comm/collectively.hpp"
@@ -361,18 +364,41 @@ int run_one(const Commands& commands) {
   }
 }
 
+// All has been said and done, and is on the disk: a rank that stops now, its node dead, must not
+// hold the others.
+void leave(engine::Communicator& comm, int code) {
+  constexpr std::chrono::seconds kPatience(30);
+  std::promise<void> left;
+  const std::future<void> done = left.get_future();
+  const auto guard = std::async(std::launch::async, [&] {
+    if (done.wait_for(kPatience) == std::future_status::ready) return;
+    fmt::print(stderr,
+               "hadal: rank {} on {} leaves without the others: one of them does not come\n",
+               comm.rank(), comm.host());
+    std::fflush(stderr);
+    std::_Exit(code);
+  });
+  try {
+    comm.close();
+  } catch (...) {
+    left.set_value();
+    throw;
+  }
+  left.set_value();
+}
+
 int run_ranks(const Commands& commands) {
   std::unique_ptr<engine::Communicator> comm;
   try {
     comm = join_ranks(commands.single);
     io::start_log(comm->rank(), comm->host(), io::LogLevel::info);
     const int code = commands.run_on_ranks(*comm);
-    comm->close();
+    leave(*comm, code);
     return code;
   } catch (const engine::AgreedError& error) {
     // Every rank is here; one of them tells.
     if (comm->rank() == 0) report(error);
-    comm->close();
+    leave(*comm, error.exit_code());
     return error.exit_code();
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -44,8 +44,13 @@ std::string duration_text(double seconds) {
 
 }  // namespace
 
-Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& status)
-    : config_(config), folder_(folder), status_(status), terminal_(::isatty(STDERR_FILENO) != 0) {
+Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& status,
+                   std::vector<std::string> hosts)
+    : config_(config),
+      folder_(folder),
+      status_(status),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      slow_ranks_(std::move(hosts)) {
   end_time_ = known_end(config);
 }
 
@@ -75,8 +80,7 @@ void Progress::on_step(const engine::StepReport& report) {
   data_wait_ += report.data_wait_seconds;
   comm_wait_ += report.comm_wait_seconds;
   data_ = data_ + report.data;
-  if (report.skipped)
-    io::log_warning(fmt::format("step {} was skipped: not finite or empty", report.step));
+  tell_trouble(report);
   const auto share = [&](double part) { return report.seconds > 0 ? part / report.seconds : 0.0; };
   const double samples = static_cast<double>(config_.train.global_batch);
   record({{"kind", "train"},
@@ -101,17 +105,32 @@ void Progress::on_step(const engine::StepReport& report) {
   if (due || report.step == plan_.steps || report.step == first_step_ + 1) draw(report);
 }
 
+// What is not an error, but may become one.
+void Progress::tell_trouble(const engine::StepReport& report) {
+  const auto tell = [&](const std::string& text) {
+    end_line();
+    io::log_warning(text);
+  };
+  if (report.skipped) {
+    tell(fmt::format("step {} was skipped: not finite or empty", report.step));
+  } else if (const auto before = loss_spikes_.take(report.loss)) {
+    tell(fmt::format(
+        "the loss of step {} is {:.6g}, that of the steps before it was {:.6g} (median)",
+        report.step, report.loss, *before));
+    record_event("loss_spike", report.step, {{"loss", report.loss}, {"before", *before}});
+  }
+  for (const std::string& line : slow_ranks_.take(report.ranks)) {
+    tell(line);
+    record_event("slow_rank", report.step, {{"reason", line}});
+  }
+}
+
 // What an epoch has read on rank 0: of chunks that hold many samples it may be a multiple of them.
 void Progress::tell_reading(std::int64_t step) {
   const auto data = std::exchange(data_, {});
-  record({{"kind", "event"},
-          {"event", "epoch"},
-          {"step", step},
-          {"epoch", status_.epoch},
-          {"time", utc_now()},
-          {"sample_bytes", data.asked},
-          {"read_bytes", data.read},
-          {"decoded_bytes", data.decoded}});
+  record_event(
+      "epoch", step,
+      {{"sample_bytes", data.asked}, {"read_bytes", data.read}, {"decoded_bytes", data.decoded}});
   if (data.decoded < std::max(2 * data.asked, kWorthTelling)) return;
   end_line();
   io::log_once(
@@ -196,12 +215,7 @@ void Progress::on_failed_checkpoint(std::int64_t step, const std::string& reason
   end_line();
   io::log_warning(
       fmt::format("no checkpoint of step {}, the run goes on and tries again: {}", step, reason));
-  record({{"kind", "event"},
-          {"event", "failed_checkpoint"},
-          {"step", step},
-          {"epoch", status_.epoch},
-          {"time", utc_now()},
-          {"reason", reason}});
+  record_event("failed_checkpoint", step, {{"reason", reason}});
 }
 
 // Where a run shall go on though the disk is full, it does without what cannot be written.
@@ -217,6 +231,16 @@ void Progress::attempt(Write write) {
 
 void Progress::record(const nlohmann::ordered_json& line) {
   attempt([&] { folder_->append_metrics(line); });
+}
+
+void Progress::record_event(const char* name, std::int64_t step, nlohmann::ordered_json more) {
+  nlohmann::ordered_json line = {{"kind", "event"},
+                                 {"event", name},
+                                 {"step", step},
+                                 {"epoch", status_.epoch},
+                                 {"time", utc_now()}};
+  line.update(more);
+  record(line);
 }
 
 void Progress::show_status() {

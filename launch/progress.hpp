@@ -4,14 +4,17 @@
 
 #include "engine/run.hpp"
 #include "engine/stopwatch.hpp"
+#include "launch/loss_spikes.hpp"
 #include "launch/run_folder.hpp"
+#include "launch/slow_ranks.hpp"
 
 namespace hadal::launch {
 
 class Progress : public engine::RunObserver {
  public:
-  // `folder` is null on ranks other than 0, which only answer wishes().
-  Progress(const engine::RunConfig& config, RunFolder* folder, Status& status);
+  // `folder` is null on ranks other than 0, which only answer wishes(). `hosts` by rank.
+  Progress(const engine::RunConfig& config, RunFolder* folder, Status& status,
+           std::vector<std::string> hosts);
 
   void on_phase(const char* phase) override;
   void on_start(const engine::TrainingPlan& plan, std::int64_t first_step) override;
@@ -28,6 +31,8 @@ class Progress : public engine::RunObserver {
  private:
   void draw(const engine::StepReport& report);
   void tell_reading(std::int64_t step);
+  void tell_trouble(const engine::StepReport& report);
+  void record_event(const char* name, std::int64_t step, nlohmann::ordered_json more);
   double lead() const;
   template <class Write>
   void attempt(Write write);
@@ -56,6 +61,8 @@ class Progress : public engine::RunObserver {
   double data_wait_ = 0;
   double comm_wait_ = 0;
   io::RowFetcher::Counts data_;  // since the epoch began
+  SlowRanks slow_ranks_;
+  LossSpikes loss_spikes_;
 };
 
 }  // namespace hadal::launch

@@ -16,6 +16,7 @@
 #include "launch/progress.hpp"
 #include "launch/run_folder.hpp"
 #include "launch/signals.hpp"
+#include "launch/stack.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -120,7 +121,8 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
     if (comm.rank() == 0) folder.emplace(config.run.run.dir);
   });
   Status status{.rank = comm.rank(), .host = comm.host(), .phase = "start"};
-  Progress progress(config.run, folder ? &*folder : nullptr, status);
+  Progress progress(config.run, folder ? &*folder : nullptr, status,
+                    engine::all_gather_text(comm, comm.host()));
   try {
     engine::run_collectively(comm, "opening the run folder", [&] {
       if (!folder) return;
@@ -143,11 +145,19 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
     }
     install_signal_handlers();
     install_crash_report(comm.rank(), comm.host());
+    install_stack_report();
     const engine::Watchdog watchdog(
         comm, {.timeout = config.run.run.collective_timeout,
                .place = noted_place,
                .stuck = [&](const std::string& what) { give_up(config.run.run.dir, status, what); },
-               .follow = [] { std::_Exit(kPeerLost); }});
+               .follow = [] { std::_Exit(kPeerLost); },
+               .held_up =
+                   [&](double seconds) {
+                     io::log_warning(fmt::format(
+                         "rank {} on {} ({}) has been busy for {:.0f} s while others wait:\n{}",
+                         comm.rank(), comm.host(), noted_place(), seconds, describe_stack()));
+                     io::flush_log();
+                   }});
     finish(status, engine::train(config.run, place, comm, progress));
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -2,13 +2,15 @@
 // fail, or take their time, and a clock that is wrong. HADAL_FAULTS says which, as words:
 //   calls=pread,pwrite,fallocate,fsync,rename   these calls …
 //   path=/checkpoints/                          … on files whose path holds this
-//   error=28  from=3  count=2                   fail with this errno, from the third on, twice
-//   delay=20                                    or take so many milliseconds longer
+//   error=28                                    fail with this errno
+//   delay=20                                    and take so many milliseconds longer
+//   from=3  count=2                             from the third on, two of them; else all
 //   clock=86400                                 the time of day is off by so many seconds
 
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -73,17 +75,16 @@ Function next(const char* name) {
   return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
 }
 
-// Whether this call on this path is to fail; it has waited then where it is to be slow.
+// Whether this call on this path is to fail; it has waited where it is to be slow.
 bool fails(const char* call, const char* path) {
   if (std::strstr(plan().calls, call) == nullptr || std::strstr(path, plan().path) == nullptr) {
     return false;
   }
-  if (plan().delay > 0) ::usleep(static_cast<useconds_t>(1000 * plan().delay));
   static std::atomic<long> seen{0};
   const long number = ++seen;
-  if (plan().error == 0 || number < plan().from || number >= plan().from + plan().count) {
-    return false;
-  }
+  if (number < plan().from || number >= plan().from + plan().count) return false;
+  if (plan().delay > 0) ::usleep(static_cast<useconds_t>(1000 * plan().delay));
+  if (plan().error == 0) return false;
   errno = plan().error;
   return true;
 }
@@ -112,6 +113,30 @@ ssize_t pread64(int fd, void* data, std::size_t size, off64_t at) {
   using Function = ssize_t (*)(int, void*, std::size_t, off64_t);
   static const auto real = next<Function>("pread64");
   return fails("pread", fd) ? -1 : real(fd, data, size, at);
+}
+
+ssize_t preadv(int fd, const iovec* parts, int count, off_t at) {
+  using Function = ssize_t (*)(int, const iovec*, int, off_t);
+  static const auto real = next<Function>("preadv");
+  return fails("pread", fd) ? -1 : real(fd, parts, count, at);
+}
+
+ssize_t preadv64(int fd, const iovec* parts, int count, off64_t at) {
+  using Function = ssize_t (*)(int, const iovec*, int, off64_t);
+  static const auto real = next<Function>("preadv64");
+  return fails("pread", fd) ? -1 : real(fd, parts, count, at);
+}
+
+ssize_t preadv2(int fd, const iovec* parts, int count, off_t at, int flags) {
+  using Function = ssize_t (*)(int, const iovec*, int, off_t, int);
+  static const auto real = next<Function>("preadv2");
+  return fails("pread", fd) ? -1 : real(fd, parts, count, at, flags);
+}
+
+ssize_t preadv64v2(int fd, const iovec* parts, int count, off64_t at, int flags) {
+  using Function = ssize_t (*)(int, const iovec*, int, off64_t, int);
+  static const auto real = next<Function>("preadv64v2");
+  return fails("pread", fd) ? -1 : real(fd, parts, count, at, flags);
 }
 
 ssize_t pwrite(int fd, const void* data, std::size_t size, off_t at) {

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+import h5py
 import numpy
 import pytest
 from conftest import HADAL, ROOT
@@ -360,3 +361,54 @@ def test_a_slow_rank_is_no_stuck_one(run):
         os.kill(pid, signal.SIGUSR1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
+
+
+def slowed(run, faults, *settings, ranks=2):
+    """The command under which the calls of rank 1 alone are slow or fail."""
+    script = f'[ "$OMPI_COMM_WORLD_RANK" != 1 ] || export LD_PRELOAD={FAULTS} HADAL_FAULTS="{faults}"; exec "$@"'
+    return ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), str(ranks), "bash", "-c", script, "-", HADAL, "train",
+            str(run.folder / "run.toml"), *settings]
+
+
+def chunk_a_sample(run, rows):
+    draws = numpy.random.default_rng(1)
+    x = draws.standard_normal((rows, 6)).astype("f4")
+    with h5py.File(run.folder / "train.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(1, 6))
+        file["y"] = numpy.arange(rows) % 4
+
+
+def test_a_rank_says_where_it_is_when_others_wait_for_it(run):
+    start(run, steps=200000, evaluate="100000st", every="100000st")
+    chunk_a_sample(run, 20000)
+    command = slowed(run, "calls=pread path=train.h5 from=2000 delay=100000", "--set", "data.valid=[]",
+                     "--set", 'data.memory="64KiB"', "--set", 'run.collective_timeout="4s"')
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder, timeout=120)
+    assert done.returncode == 76, done.stderr
+    told = re.search(r"warning rank 1 on \S+ \(train, after step (\d+)\) has been busy for \d+ s while others wait:\n"
+                     r"((?:  .*\n)+)", done.stderr)
+    assert told and int(told[1]) > 0, done.stderr
+    assert "  at hadal::engine::Trainer::step" in told[2] and "Loader::next" in told[2], told[2]
+    assert "for rank 1 on" in status(run)["message"]
+
+
+def test_a_slow_rank_is_named_with_the_reason(run):
+    start(run, steps=120, evaluate="1000st", every="1000st")
+    chunk_a_sample(run, 960)
+    command = slowed(run, "calls=pread path=train.h5 delay=8", "--set", "data.valid=[]", "--set", 'data.memory="64KiB"',
+                     "--set", "data.readers=1")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run.folder, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"warning rank 1 on \S+ keeps the others waiting: waiting for data takes it \d+ ms a step, others 0 ms",
+                     done.stderr), done.stderr
+    events = [json.loads(line) for line in (run.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["kind"] == "event"].count("slow_rank") == 1
+
+
+def test_a_loss_that_leaps_is_told(run):
+    start(run, steps=100, evaluate="1000st", every="1000st", rows=800)
+    with h5py.File(run.folder / "train.h5", "r+") as file:
+        file["x"][500] = 1e4
+    text = run.hadal("train", "--set", "data.valid=[]", "--set", "train.ema=0", "--set", "optimizer.lr=1e-4",
+                     "--set", "data.shuffle=\"none\"").stderr
+    assert re.search(r"warning the loss of step \d+ is [\d.e+]+, that of the steps before it was 1\.\d+ \(median\)", text), text
