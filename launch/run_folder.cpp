@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <sstream>
@@ -45,29 +45,15 @@ std::string utc_now() {
 
 RunFolder::RunFolder(fs::path folder) : folder_(std::move(folder)) {
   io::create_folders(folder_ / "log");
-  const fs::path path = folder_ / "lock";
-  lock_ = io::UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock_)
-    throw io::system_error(io::ErrorKind::storage, "cannot write in", folder_.string(), errno);
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) {
-      io::log_warning(fmt::format("{} cannot be locked here ({}); do not start the run twice",
-                                  folder_.string(), std::strerror(errno)));
-      return;
-    }
-    throw io::Error(
-        io::ErrorKind::launch,
-        fmt::format("a live run owns {} ({}); wait for it, stop it with \"touch {}/STOP\", or "
-                    "choose another run.dir",
-                    folder_.string(), io::read_file(path), folder_.string()));
-  }
+  lease_ = std::make_unique<Lease>(folder_, [dir = folder_](const std::string& owner) {
+    // What is there belongs to the other one: nothing may be written any more.
+    fmt::print(stderr,
+               "hadal: launch error: {} was taken over by {} while this start stood still\n",
+               dir.string(), owner);
+    std::fflush(stderr);
+    std::_Exit(static_cast<int>(io::ErrorKind::launch));
+  });
   remove_leftovers(folder_);
-  char host[256] = {};
-  ::gethostname(host, sizeof host - 1);
-  const std::string owner = fmt::format("process {} on {}", ::getpid(), host);
-  if (::ftruncate(lock_.get(), 0) == 0) {
-    io::write_at(lock_.get(), std::as_bytes(std::span(owner)), 0, path);
-  }
 }
 
 void RunFolder::write_descriptions(const LoadedConfig& config, const json& manifest) {

@@ -1,15 +1,17 @@
 #pragma once
 // The folder of a run, as people and other programs see it. One rank writes it; a second live run
-// in the same folder is refused by a lock that the kernel drops with the process.
+// in the same folder is refused.
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "engine/run.hpp"
 #include "io/atomic_file.hpp"
 #include "launch/config.hpp"
+#include "launch/lease.hpp"
 
 namespace hadal::launch {
 
@@ -38,7 +40,7 @@ void write_exit(const std::filesystem::path& folder, const Status& status, std::
 
 class RunFolder {
  public:
-  // Creates the folder and takes its lock. Throws a launch error naming the owner where a live run
+  // Creates the folder and takes its lease. Throws a launch error naming the owner where a live run
   // has it, a storage error where it cannot be written.
   explicit RunFolder(std::filesystem::path folder);
 
@@ -62,7 +64,7 @@ class RunFolder {
 
  private:
   std::filesystem::path folder_;
-  io::UniqueFd lock_;
+  std::unique_ptr<Lease> lease_;
   io::UniqueFd metrics_;
 };
 
