@@ -17,8 +17,8 @@ constexpr std::size_t kPlaceBytes = 96;
 // have less patience.
 constexpr std::int64_t kSilence = 3'000'000'000;
 constexpr std::int64_t kLeastSilence = 500'000'000;
-// Datagrams may get lost.
-constexpr int kLostPulses = 6;
+// Without so many datagrams in a row a host counts as silent: one may get lost.
+constexpr int kLostPulses = 5;
 constexpr std::int64_t kLongestPulse = 1'000'000'000;
 // What another host has to name a rank of its own, and a launcher to end the others.
 constexpr std::int64_t kGrace = 4'000'000'000;
@@ -36,6 +36,7 @@ struct alignas(128) Watchdog::Beat {
   std::atomic<std::int64_t> last;     // its watching thread was here
   std::atomic<std::int64_t> waiting;  // since when it waits for others; 0: it works
   std::atomic<std::int64_t> working;  // since when it does not
+  std::atomic<std::int64_t> gave_up;  // 1: it has told that others do not come, and ends
   std::atomic<char> place[kPlaceBytes];
 };
 
@@ -93,7 +94,9 @@ void Watchdog::watch() {
 void Watchdog::note(std::int64_t now) {
   Beat& own = beat(memory_.rank());
   const std::int64_t waiting = waiting_since.load();
-  if (waiting != 0 || own.working == 0) own.working = now;
+  // Stopped and continued, it was not busy either.
+  const bool was_silent = now - own.last > silence();
+  if (waiting != 0 || own.working == 0 || was_silent) own.working = now;
   own.waiting = waiting;
   const std::string place = options_.place().substr(0, kPlaceBytes - 1);
   for (std::size_t i = 0; i <= place.size(); ++i) own.place[i] = place.c_str()[i];
@@ -109,8 +112,15 @@ void Watchdog::note(std::int64_t now) {
   options_.held_up(seconds(busy));
 }
 
+std::int64_t Watchdog::silence() const {
+  return std::clamp(nanoseconds(options_.timeout) / 2, kLeastSilence, kSilence);
+}
+
+std::int64_t Watchdog::pulse() const {
+  return std::min(nanoseconds(options_.timeout) / 8, kLongestPulse);
+}
+
 std::vector<Watchdog::State> Watchdog::own_host(std::int64_t now) const {
-  const std::int64_t timeout = nanoseconds(options_.timeout);
   std::vector<State> states;
   for (int r = 0; r < memory_.size(); ++r) {
     const Beat& theirs = beat(r);
@@ -118,7 +128,7 @@ std::vector<Watchdog::State> Watchdog::own_host(std::int64_t now) const {
     State& state = states.emplace_back();
     state.rank =
         memory_.hosts()[static_cast<std::size_t>(memory_.host())][static_cast<std::size_t>(r)];
-    if (now - last > std::clamp(timeout / 2, kLeastSilence, kSilence)) {
+    if (now - last > silence()) {
       state.silent = now - last;
     } else if (since != 0) {
       state.waited = std::max<std::int64_t>(now - since, 1);
@@ -135,7 +145,7 @@ std::vector<Watchdog::State> Watchdog::other_hosts(std::int64_t now) const {
   for (const auto& [host, report] : reports_) {
     const std::int64_t age = now - report.when;
     for (State state : report.ranks) {
-      if (age > kLostPulses * kLongestPulse) {
+      if (age > kLostPulses * pulse()) {
         state.host_is_silent = 1;
         state.silent = age;
       } else if (state.waited != 0) {
@@ -161,7 +171,7 @@ void Watchdog::exchange(std::int64_t now) {
   }
   waited_elsewhere() = longest;
   if (now < next_pulse_) return;
-  next_pulse_ = now + std::min(nanoseconds(options_.timeout) / 8, kLongestPulse);
+  next_pulse_ = now + pulse();
   const std::vector<State> own = own_host(now);
   pulse_.send(std::as_bytes(std::span(own)));
 }
@@ -186,21 +196,31 @@ bool Watchdog::look(std::int64_t now) {
   const std::int64_t timeout = nanoseconds(options_.timeout);
   std::vector<State> states = own_host(now);
   const std::int64_t waited = states[static_cast<std::size_t>(memory_.rank())].waited;
-  bool first = true;  // of those of this host that could tell
-  for (int r = 0; r < memory_.rank(); ++r) {
-    if (states[static_cast<std::size_t>(r)].waited > timeout) first = false;
+  // Of those of this host that could tell, the first one does.
+  bool first = true;
+  for (int r = 0; r < memory_.size(); ++r) {
+    State& state = states[static_cast<std::size_t>(r)];
+    if (r < memory_.rank() && state.waited > timeout) first = false;
+    if (beat(r).gave_up == 0) continue;
+    first = false;
+    state.waited = timeout;
+    state.silent = 0;
   }
   const std::vector<State> others = other_hosts(now);
   states.insert(states.end(), others.begin(), others.end());
-  std::vector<std::string> missing;
+  std::vector<std::string> silent, busy;
   for (const State& state : states) {
-    if (state.waited == 0 || state.silent != 0) {
-      missing.push_back(describe(state));
+    if (state.silent != 0) {
+      silent.push_back(describe(state));
+    } else if (state.waited == 0) {
+      busy.push_back(describe(state));
     } else if (state.waited < timeout / 2) {
       // Who came here a moment ago may be what all waited for.
       return false;
     }
   }
+  // Whoever still runs may wait for one that does not.
+  std::vector<std::string>& missing = silent.empty() ? busy : silent;
   if (!first) {
     if (waited < timeout + 2 * kGrace) return false;
     options_.follow();
@@ -211,6 +231,7 @@ bool Watchdog::look(std::int64_t now) {
     if (waited < timeout + kGrace) return false;
     missing.push_back("a rank of another host, from which nothing is known here");
   }
+  beat(memory_.rank()).gave_up = 1;
   options_.stuck(fmt::format("waited {:.0f} s for {}", seconds(waited), fmt::join(missing, "; ")));
   return true;
 }

@@ -46,6 +46,9 @@ class Watchdog {
   };
 
   Beat& beat(int place) const;
+  // Nanoseconds after which a process, and between which a host, is thought to show itself.
+  std::int64_t silence() const;
+  std::int64_t pulse() const;
   std::atomic<std::int64_t>& waited_elsewhere() const;
   std::vector<State> own_host(std::int64_t now) const;
   std::vector<State> other_hosts(std::int64_t now) const;

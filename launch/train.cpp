@@ -8,7 +8,9 @@
 #include "engine/comm/collectively.hpp"
 #include "engine/fingerprint.hpp"
 #include "engine/watchdog.hpp"
+#include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "io/json.hpp"
 #include "io/log.hpp"
 #include "launch/config.hpp"
 #include "launch/cores.hpp"
@@ -73,8 +75,12 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
   fmt::print(stderr, "hadal: {} error: {}\n", io::name_of(error.kind()), error.what());
   std::fflush(stderr);
   try {
-    write_status(folder, status);
-    write_exit(folder, status, status.step);
+    // Another host's rank may have told already, and sooner.
+    const auto before = io::parse_json(io::read_file(folder / "status.json"));
+    if (before.value("state", "") != "failed") {
+      write_status(folder, status);
+      write_exit(folder, status, status.step);
+    }
   } catch (const std::exception&) {
     // It has been said already.
   }
