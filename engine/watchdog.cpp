@@ -36,7 +36,8 @@ struct alignas(128) Watchdog::Beat {
   std::atomic<std::int64_t> last;     // its watching thread was here
   std::atomic<std::int64_t> waiting;  // since when it waits for others; 0: it works
   std::atomic<std::int64_t> working;  // since when it does not
-  std::atomic<std::int64_t> gave_up;  // 1: it has told that others do not come, and ends
+  std::atomic<std::int64_t>
+      left;  // 1: it watches no more: it has given others up, or come to its end
   std::atomic<char> place[kPlaceBytes];
 };
 
@@ -52,6 +53,7 @@ struct Watchdog::State {
 
 Watchdog::Watchdog(Communicator& comm, Options options)
     : options_(std::move(options)),
+      timeout_(nanoseconds(options_.timeout)),
       memory_(comm,
               [](const HostMemory::Hosts& hosts) {
                 std::size_t most = 0;
@@ -65,6 +67,7 @@ Watchdog::Watchdog(Communicator& comm, Options options)
 Watchdog::~Watchdog() {
   ends_ = true;
   thread_.join();
+  beat(memory_.rank()).left = 1;
 }
 
 Watchdog::Beat& Watchdog::beat(int place) const {
@@ -77,10 +80,10 @@ std::atomic<std::int64_t>& Watchdog::waited_elsewhere() const {
 }
 
 void Watchdog::watch() {
-  const std::int64_t timeout = nanoseconds(options_.timeout);
-  const std::int64_t pause =
-      std::clamp(timeout / 16, std::int64_t{20'000'000}, std::int64_t{500'000'000});
   while (!ends_) {
+    const std::int64_t timeout = timeout_;
+    const std::int64_t pause =
+        std::clamp(timeout / 16, std::int64_t{20'000'000}, std::int64_t{500'000'000});
     const std::int64_t now = steady_nanoseconds();
     note(now);
     exchange(now);
@@ -102,8 +105,7 @@ void Watchdog::note(std::int64_t now) {
   for (std::size_t i = 0; i <= place.size(); ++i) own.place[i] = place.c_str()[i];
   own.last = now;
   const std::int64_t busy = now - own.working;
-  const auto patience =
-      static_cast<std::int64_t>(kHeldUp * static_cast<double>(nanoseconds(options_.timeout)));
+  const auto patience = static_cast<std::int64_t>(kHeldUp * static_cast<double>(timeout_.load()));
   if (waiting != 0 || busy < patience || told_held_up_ || !options_.held_up) return;
   std::int64_t longest = waited_elsewhere();
   for (const State& state : own_host(now)) longest = std::max(longest, state.waited);
@@ -113,12 +115,10 @@ void Watchdog::note(std::int64_t now) {
 }
 
 std::int64_t Watchdog::silence() const {
-  return std::clamp(nanoseconds(options_.timeout) / 2, kLeastSilence, kSilence);
+  return std::clamp(timeout_.load() / 2, kLeastSilence, kSilence);
 }
 
-std::int64_t Watchdog::pulse() const {
-  return std::min(nanoseconds(options_.timeout) / 8, kLongestPulse);
-}
+std::int64_t Watchdog::pulse() const { return std::min(timeout_.load() / 8, kLongestPulse); }
 
 std::vector<Watchdog::State> Watchdog::own_host(std::int64_t now) const {
   std::vector<State> states;
@@ -193,7 +193,7 @@ std::string Watchdog::describe(const State& state) const {
 
 // True where it has been told.
 bool Watchdog::look(std::int64_t now) {
-  const std::int64_t timeout = nanoseconds(options_.timeout);
+  const std::int64_t timeout = timeout_.load();
   std::vector<State> states = own_host(now);
   const std::int64_t waited = states[static_cast<std::size_t>(memory_.rank())].waited;
   // Of those of this host that could tell, the first one does.
@@ -201,7 +201,7 @@ bool Watchdog::look(std::int64_t now) {
   for (int r = 0; r < memory_.size(); ++r) {
     State& state = states[static_cast<std::size_t>(r)];
     if (r < memory_.rank() && state.waited > timeout) first = false;
-    if (beat(r).gave_up == 0) continue;
+    if (beat(r).left == 0) continue;
     first = false;
     state.waited = timeout;
     state.silent = 0;
@@ -231,7 +231,7 @@ bool Watchdog::look(std::int64_t now) {
     if (waited < timeout + kGrace) return false;
     missing.push_back("a rank of another host, from which nothing is known here");
   }
-  beat(memory_.rank()).gave_up = 1;
+  beat(memory_.rank()).left = 1;
   options_.stuck(fmt::format("waited {:.0f} s for {}", seconds(waited), fmt::join(missing, "; ")));
   return true;
 }

@@ -33,6 +33,8 @@ class Watchdog {
   };
   Watchdog(Communicator& comm, Options options);
   ~Watchdog();
+  // Seconds.
+  void set_timeout(double timeout) { timeout_ = static_cast<std::int64_t>(timeout * 1e9); }
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
@@ -59,6 +61,7 @@ class Watchdog {
   std::string describe(const State& state) const;
 
   Options options_;
+  std::atomic<std::int64_t> timeout_;  // nanoseconds
   HostMemory memory_;
   Pulse pulse_;
   std::vector<std::string> names_;  // of hosts, by rank

@@ -64,6 +64,7 @@ struct Commands {
   std::string sizes = "1048576,26214400,104857600";
   std::function<int()> run;  // for verbs on one process
   std::function<int(engine::Communicator&)> run_on_ranks;
+  double patience = 30;  // seconds with others at the end
 };
 
 void add_config(CLI::App* verb, ConfigArguments& config, bool required = true) {
@@ -80,7 +81,9 @@ void add_train(CLI::App& app, Commands& commands) {
                    "Start a new run in this folder from the run's weights and optimizer state");
   verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
   verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) { return train(commands.train, comm); };
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return train(commands.train, comm, commands.patience);
+    };
   });
 }
 
@@ -366,12 +369,11 @@ int run_one(const Commands& commands) {
 
 // All has been said and done, and is on the disk: a rank that stops now, its node dead, must not
 // hold the others.
-void leave(engine::Communicator& comm, int code) {
-  constexpr std::chrono::seconds kPatience(30);
+void leave(engine::Communicator& comm, int code, double patience) {
   std::promise<void> left;
   const std::future<void> done = left.get_future();
   const auto guard = std::async(std::launch::async, [&] {
-    if (done.wait_for(kPatience) == std::future_status::ready) return;
+    if (done.wait_for(std::chrono::duration<double>(patience)) == std::future_status::ready) return;
     fmt::print(stderr,
                "hadal: rank {} on {} leaves without the others: one of them does not come\n",
                comm.rank(), comm.host());
@@ -393,12 +395,12 @@ int run_ranks(const Commands& commands) {
     comm = join_ranks(commands.single);
     io::start_log(comm->rank(), comm->host(), io::LogLevel::info);
     const int code = commands.run_on_ranks(*comm);
-    leave(*comm, code);
+    leave(*comm, code, commands.patience);
     return code;
   } catch (const engine::AgreedError& error) {
     // Every rank is here; one of them tells.
     if (comm->rank() == 0) report(error);
-    leave(*comm, error.exit_code());
+    leave(*comm, error.exit_code(), commands.patience);
     return error.exit_code();
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -75,9 +76,9 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
   fmt::print(stderr, "hadal: {} error: {}\n", io::name_of(error.kind()), error.what());
   std::fflush(stderr);
   try {
-    // Another host's rank may have told already, and sooner.
+    // Another rank may have told already, and sooner, or all have come to the end without this one.
     const auto before = io::parse_json(io::read_file(folder / "status.json"));
-    if (before.value("state", "") != "failed") {
+    if (before.value("state", "") == "running") {
       write_status(folder, status);
       write_exit(folder, status, status.step);
     }
@@ -104,11 +105,29 @@ void settle_stage(std::string& stage) {
 
 }  // namespace
 
-int train(const TrainArguments& arguments, engine::Communicator& comm) {
+int train(const TrainArguments& arguments, engine::Communicator& comm, double& patience) {
   LoadedConfig config;
   std::optional<RunFolder> folder;
   engine::Place place;
   std::filesystem::path fork_from;
+  Status status{.rank = comm.rank(), .host = comm.host(), .phase = "start"};
+  install_signal_handlers();
+  install_crash_report(comm.rank(), comm.host());
+  install_stack_report();
+  // Where this run's status is told, once this start owns it.
+  std::filesystem::path own;
+  engine::Watchdog watchdog(
+      comm, {.timeout = engine::RunOptions{}.collective_timeout,
+             .place = noted_place,
+             .stuck = [&](const std::string& what) { give_up(own, status, what); },
+             .follow = [] { std::_Exit(kPeerLost); },
+             .held_up =
+                 [&](double seconds) {
+                   io::log_warning(fmt::format(
+                       "rank {} on {} ({}) has been busy for {:.0f} s while others wait:\n{}",
+                       comm.rank(), comm.host(), noted_place(), seconds, describe_stack()));
+                   io::flush_log();
+                 }});
   engine::run_collectively(comm, "reading the config", [&] {
     config = load_config(arguments.config.config, arguments.config.settings);
     if (!arguments.fork.empty()) {
@@ -118,6 +137,8 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
     pin_isa(config.run.run.isa);
     settle_stage(config.run.data.stage);
   });
+  watchdog.set_timeout(config.run.run.collective_timeout);
+  patience = std::min(patience, config.run.run.collective_timeout);
   const std::string hosts = describe_hosts(comm);
   engine::run_collectively(comm, "looking at the host", [&] {
     place = find_place(comm, config.run.run.workers, config.run.run.threads);
@@ -126,7 +147,7 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
   engine::run_collectively(comm, "opening the run folder", [&] {
     if (comm.rank() == 0) folder.emplace(config.run.run.dir);
   });
-  Status status{.rank = comm.rank(), .host = comm.host(), .phase = "start"};
+  own = config.run.run.dir;
   Progress progress(config.run, folder ? &*folder : nullptr, status,
                     engine::all_gather_text(comm, comm.host()));
   try {
@@ -149,21 +170,6 @@ int train(const TrainArguments& arguments, engine::Communicator& comm) {
           "may "
           "differ from an uninterrupted one");
     }
-    install_signal_handlers();
-    install_crash_report(comm.rank(), comm.host());
-    install_stack_report();
-    const engine::Watchdog watchdog(
-        comm, {.timeout = config.run.run.collective_timeout,
-               .place = noted_place,
-               .stuck = [&](const std::string& what) { give_up(config.run.run.dir, status, what); },
-               .follow = [] { std::_Exit(kPeerLost); },
-               .held_up =
-                   [&](double seconds) {
-                     io::log_warning(fmt::format(
-                         "rank {} on {} ({}) has been busy for {:.0f} s while others wait:\n{}",
-                         comm.rank(), comm.host(), noted_place(), seconds, describe_stack()));
-                     io::flush_log();
-                   }});
     finish(status, engine::train(config.run, place, comm, progress));
   } catch (const std::exception& exception) {
     const io::Error error = io::as_error(exception);

@@ -122,7 +122,8 @@ struct ChaosArguments {
 };
 
 // Collective over `comm`.
-int train(const TrainArguments& arguments, engine::Communicator& comm);
+// Lowers `patience`, with others at the end, to what the config says of it.
+int train(const TrainArguments& arguments, engine::Communicator& comm, double& patience);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
 int stats(const StatsArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 source launch/digits.sh
 
-hadal_setup catch2 clang-format procps strace
+hadal_setup catch2 clang-format procps strace iproute2
 # The peers: PyTorch itself, torchvision, safetensors and h5py. Brought while the compiler works.
 make_venv
 bring_peers() {
