@@ -6,6 +6,7 @@ A part of the matrix runs by default; all of it with HADAL_WHOLE_MATRIX=1, in ab
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -178,4 +179,47 @@ def test_data_that_cannot_be_read_any_more(run, rank):
                           cwd=run.folder, timeout=60)
     assert done.returncode in (65, 74), done.stderr
     assert done.stderr.count("hadal: ") == 1 and "train.h5" in done.stderr and "Input/output error" in done.stderr
+    goes_on(run, expected)
+
+
+@pytest.mark.parametrize("chain", range(20 if whole() else 1))
+def test_a_chain_of_stops_has_the_bits_of_one_run(run, chain):
+    """Ten stops at random instants, each asked of one of four ranks, each on all at one step."""
+    start(run, "train")
+    expected = reference(run)
+    draws = random.Random(chain)
+    stops = 0
+    step = 0
+    while stops < 10:
+        process = subprocess.Popen(
+            ["bash", str(ROOT / "tests" / "mpi" / "mpirun.sh"), "4", HADAL, "train", str(run.folder / "run.toml"), "--set",
+             "checkpoint.every=\"100000st\""], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            cwd=run.folder)
+        began = time.time()
+        # Signals count from the program's first lines on.
+        while len(ranks_of(run)) < 4 or not (run.folder / "run" / "status.json").exists() or (
+                status(run)["state"] != "running"):
+            assert process.poll() is None and time.time() - began < 60, process.communicate()
+            time.sleep(0.005)
+        time.sleep(draws.random() * 0.4)
+        victims = ranks_of(run)
+        if victims:
+            os.kill(victims[draws.choice(sorted(victims))], draws.choice([signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM]))
+        out, err = process.communicate(timeout=60)
+        assert process.returncode in (0, 75), out + err
+        if process.returncode == 0:
+            # It came to its end before.
+            assert (run.folder / "run" / "model" / "model.safetensors").read_bytes() == expected
+            shutil.rmtree(run.folder / "run")
+            step = 0
+            continue
+        stops += 1
+        told = status(run)
+        stopped = int(re.search(r"stopped: step (\d+)", out)[1])
+        assert told["state"] == "stopped" and told["step"] == stopped >= step, told
+        resumed = re.search(r"resuming at step (\d+)", err)
+        assert (int(resumed[1]) if resumed else 0) == step, err
+        if stopped > step:
+            assert pathlib.Path(told["checkpoint"]).name == f"step-{stopped:09}"
+        step = stopped
     goes_on(run, expected)
