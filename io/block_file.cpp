@@ -55,11 +55,8 @@ void BlockFile::write(std::span<const std::byte> bytes, std::int64_t offset) {
     while (!whole.empty()) {
       const ssize_t written = ::pwrite(direct_.get(), whole.data(), whole.size(), offset);
       if (written < 0 && errno == EINTR) continue;
-      if (written < 0 && errno != EINVAL) {
-        throw system_error(ErrorKind::storage, "cannot write", path_.string(), errno);
-      }
       if (written < 0 || written % static_cast<ssize_t>(kDirectBytes) != 0) {
-        // It takes such calls, but not these.
+        // It takes such calls, but not this one; what is wrong beyond that shows below.
         direct_ = UniqueFd();
         break;
       }

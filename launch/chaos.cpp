@@ -269,6 +269,22 @@ class Chaos {
     return io::read_file(folder_ / "run.log").find("\nstep ") != std::string::npos;
   }
 
+  // Open MPI's launcher may wait for ever for ranks that were killed while they joined it: it is
+  // ended then, as a job's time limit would.
+  std::optional<int> wait_for(ChildRun& run, double seconds) {
+    const engine::Stopwatch watch;
+    engine::Stopwatch without_ranks;
+    while (watch.seconds() < seconds) {
+      if (const auto code = run.wait(0.1)) return code;
+      if (!run.ranks().empty()) without_ranks.lap();
+      if (without_ranks.seconds() < kAfterwards) continue;
+      run.end_launcher();
+      ++hung_launchers_;
+      return run.wait(seconds);
+    }
+    return std::nullopt;
+  }
+
   void one_start() {
     const std::int64_t number = draws_.below(std::size(kKinds));
     const Kind& kind = kKinds[number];
@@ -286,12 +302,12 @@ class Chaos {
     if (!code) {
       // What has no signal of its own is cut short too, or each would take a whole run.
       hit(run, !words.empty() || is_file ? Fault::kill_all : kind.fault);
-      code = run.wait(kind.fault == Fault::stop_one ? kOthersEnd : kPatience);
+      code = wait_for(run, kind.fault == Fault::stop_one ? kOthersEnd : kPatience);
       if (!code && run.ranks().size() == 1) {
         // It was stopped when all had been said and done: nobody waits for it but the launcher.
         run.signal_ranks(SIGCONT);
       }
-      if (!code) code = run.wait(kPatience);
+      if (!code) code = wait_for(run, kPatience);
     }
     ++faults_;
     ++counts_[kind.name];
@@ -336,14 +352,16 @@ class Chaos {
 
   int report() const {
     if (arguments_.json) {
-      const nlohmann::ordered_json document = {{"faults", faults_},
-                                               {"ends", ends_},
-                                               {"kinds", counts_},
-                                               {"seed", arguments_.seed},
-                                               {"wrong", wrong_}};
+      const nlohmann::ordered_json document = {
+          {"faults", faults_},       {"ends", ends_},
+          {"kinds", counts_},        {"hung_launchers", hung_launchers_},
+          {"seed", arguments_.seed}, {"wrong", wrong_}};
       fmt::print("{}\n", io::json_text(document));
     } else {
       for (const auto& [name, count] : counts_) fmt::print("{:>6}  {}\n", count, name);
+      if (hung_launchers_ > 0) {
+        fmt::print("{:>6}  times the launcher did not end though its ranks had\n", hung_launchers_);
+      }
       for (const std::string& name : left_out_) {
         fmt::print("     -  {}: the library that makes them is not there\n", name);
       }
@@ -367,6 +385,7 @@ class Chaos {
   double length_ = 0;  // of the reference, seconds
   std::int64_t faults_ = 0;
   std::int64_t ends_ = 0;
+  std::int64_t hung_launchers_ = 0;
   std::map<std::string, std::int64_t> counts_;
   std::set<std::string> left_out_;
   std::string wrong_;

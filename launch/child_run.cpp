@@ -50,7 +50,7 @@ ChildRun::ChildRun(const std::vector<std::string>& command, const fs::path& log,
 ChildRun::~ChildRun() {
   if (launcher_ < 0 || code_) return;
   signal_ranks(SIGKILL);
-  ::kill(-launcher_, SIGKILL);
+  end_launcher();
   ::waitpid(launcher_, nullptr, 0);
 }
 
@@ -70,6 +70,8 @@ std::optional<int> ChildRun::wait(double seconds) {
   }
   return code_;
 }
+
+void ChildRun::end_launcher() const { ::kill(-launcher_, SIGKILL); }
 
 std::vector<pid_t> ChildRun::ranks() const {
   std::vector<pid_t> found;

@@ -26,6 +26,8 @@ class ChildRun {
 
   std::vector<pid_t> ranks() const;
   void signal_ranks(int signal) const;
+  // Kills what started the ranks.
+  void end_launcher() const;
 
  private:
   std::string mark_;
