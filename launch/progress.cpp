@@ -11,6 +11,7 @@
 #include "io/log.hpp"
 #include "launch/environment.hpp"
 #include "launch/signals.hpp"
+#include "launch/slurm.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -22,13 +23,18 @@ constexpr double kTimeMargin = 30;
 constexpr std::int64_t kWorthTelling = std::int64_t{256} << 20;
 
 // The earliest of what is known of the end, in seconds since 1970; 0: nothing.
-double known_end(const engine::RunConfig& config) {
+double known_end(const engine::RunConfig& config, bool asks_slurm) {
   double end = 0;
   const auto take = [&](double one) {
     if (one > 0 && (end == 0 || one < end)) end = one;
   };
   for (const char* name : {"HADAL_END_TIME", "SLURM_JOB_END_TIME"}) {
     if (const auto text = environment_variable(name)) take(std::strtod(text->c_str(), nullptr));
+  }
+  // Not every release says so in the environment (22.05 does not); one rank asks for all.
+  const auto job = environment_variable("SLURM_JOB_ID");
+  if (asks_slurm && end == 0 && job) {
+    take(slurm_end_time(static_cast<std::uint32_t>(std::strtoul(job->c_str(), nullptr, 10))));
   }
   if (config.run.deadline > 0) {
     take(static_cast<double>(std::time(nullptr)) + config.run.deadline + kTimeMargin);
@@ -51,7 +57,7 @@ Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& s
       status_(status),
       terminal_(::isatty(STDERR_FILENO) != 0),
       slow_ranks_(std::move(hosts)) {
-  end_time_ = known_end(config);
+  end_time_ = known_end(config, folder != nullptr);
 }
 
 void Progress::on_phase(const char* phase) {

@@ -221,6 +221,20 @@ def test_a_chain_of_jobs_limited_in_time_ends_with_the_same_bits(run):
     assert [line["step"] for line in seen if line["kind"] == "train"] == list(range(1, 3001))
 
 
+def test_slurm_is_asked_for_the_end_of_its_job(run):
+    start(run, steps=2000000, every="1000000st", evaluate="1000000st")
+    library = str(pathlib.Path(os.environ["DUMP_ROWS"]).parent / "fake_slurm")
+    # The margin that is left for the end of the job is half a minute.
+    done = launch(run, SLURM_JOB_ID="4711", LD_LIBRARY_PATH=library, FAKE_SLURM_SECONDS="32")
+    text = "".join(done.communicate(timeout=60))
+    assert done.returncode == 75 and status(run)["reason"] == "time" and status(run)["step"] > 0, text
+    # Where it does not tell, the run goes on and says so, once for all ranks.
+    done = launch(run, "--set", "train.steps=4", "--set", "run.dir=other", SLURM_JOB_ID="4712", LD_LIBRARY_PATH=library)
+    text = "".join(done.communicate(timeout=60))
+    assert done.returncode == 0, text
+    assert text.count("the end of Slurm's job 4712 is not known here (Slurm does not tell)") == 1, text
+
+
 def test_a_stop_cuts_an_evaluation_short_and_the_next_start_makes_up_for_it(run):
     start(run, steps=40, every="1000st", evaluate="20st", rows=12000)
     run.hadal("train", "--set", "run.dir=whole")

@@ -1,0 +1,52 @@
+#include "launch/slurm.hpp"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <ctime>
+#include <string>
+
+#include "io/log.hpp"
+
+namespace hadal::launch {
+namespace {
+
+// The numbers of libslurm.so, the newest first: 50 is years ahead, 35 is Slurm 20.02.
+constexpr int kNewest = 50;
+constexpr int kOldest = 35;
+
+void* open_library() {
+  if (void* library = ::dlopen("libslurm.so", RTLD_NOW | RTLD_LOCAL)) return library;
+  for (int number = kNewest; number >= kOldest; --number) {
+    const std::string name = fmt::format("libslurm.so.{}", number);
+    if (void* library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+double slurm_end_time(std::uint32_t job) {
+  const auto unknown = [&](const std::string& why) {
+    io::log_warning(
+        fmt::format("the end of Slurm's job {} is not known here ({}): set "
+                    "run.deadline, or HADAL_END_TIME in the job",
+                    job, why));
+    return 0.0;
+  };
+  // Open for good: what it registers at its start may be called at the process's end.
+  static void* const library = open_library();
+  if (library == nullptr) return unknown("libslurm.so is not found");
+  // From Slurm 22.05 on the library has to be told first (slurm.h).
+  if (auto* const init = reinterpret_cast<void (*)(const char*)>(::dlsym(library, "slurm_init"))) {
+    init(nullptr);
+  }
+  auto* const ask = reinterpret_cast<int (*)(std::uint32_t, std::time_t*)>(
+      ::dlsym(library, "slurm_get_end_time"));
+  if (ask == nullptr) return unknown("libslurm.so has no slurm_get_end_time");
+  std::time_t end = 0;
+  if (ask(job, &end) != 0 || end <= 0) return unknown("Slurm does not tell");
+  return static_cast<double>(end);
+}
+
+}  // namespace hadal::launch
