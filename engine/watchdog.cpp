@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 
 #include "engine/comm/polling.hpp"
@@ -20,6 +23,8 @@ constexpr std::int64_t kLeastSilence = 500'000'000;
 // Without so many datagrams in a row a host counts as silent: one may get lost.
 constexpr int kLostPulses = 5;
 constexpr std::int64_t kLongestPulse = 1'000'000'000;
+// A launcher leaves the others a second or so once one of them has gone.
+constexpr std::int64_t kLongestPause = 200'000'000;
 // What another host has to name a rank of its own, and a launcher to end the others.
 constexpr std::int64_t kGrace = 4'000'000'000;
 // Of the ranks' patience, after which the one they wait for says what it does.
@@ -36,8 +41,9 @@ struct alignas(128) Watchdog::Beat {
   std::atomic<std::int64_t> last;     // its watching thread was here
   std::atomic<std::int64_t> waiting;  // since when it waits for others; 0: it works
   std::atomic<std::int64_t> working;  // since when it does not
-  std::atomic<std::int64_t>
-      left;  // 1: it watches no more: it has given others up, or come to its end
+  std::atomic<std::int64_t> process;  // its number
+  // 1: it watches no more, for it has given others up or come to its end.
+  std::atomic<std::int64_t> left;
   std::atomic<char> place[kPlaceBytes];
 };
 
@@ -82,15 +88,42 @@ std::atomic<std::int64_t>& Watchdog::waited_elsewhere() const {
 void Watchdog::watch() {
   while (!ends_) {
     const std::int64_t timeout = timeout_;
-    const std::int64_t pause =
-        std::clamp(timeout / 16, std::int64_t{20'000'000}, std::int64_t{500'000'000});
+    const std::int64_t pause = std::clamp(timeout / 16, std::int64_t{20'000'000}, kLongestPause);
     const std::int64_t now = steady_nanoseconds();
     note(now);
     exchange(now);
+    if (const std::string lost = lost_ranks(now); !lost.empty()) {
+      beat(memory_.rank()).left = 1;
+      options_.stuck("has lost " + lost);
+      return;
+    }
     const std::int64_t waiting = beat(memory_.rank()).waiting;
     if (waiting != 0 && now - waiting > timeout && look(now)) return;
     std::this_thread::sleep_for(std::chrono::nanoseconds(pause));
   }
+}
+
+// Ranks of this host whose processes are gone, though they have not come to their end, in words; ""
+// where another rank of it is the one to tell. A launcher ends the others soon; as long as they
+// live they know who was first.
+std::string Watchdog::lost_ranks(std::int64_t now) const {
+  std::vector<std::string> lost;
+  bool first = true;
+  const std::vector<State> states = own_host(now);
+  for (int r = 0; r < memory_.size(); ++r) {
+    const Beat& theirs = beat(r);
+    if (theirs.last == 0 || theirs.left != 0) continue;
+    const bool is_gone = ::kill(static_cast<pid_t>(theirs.process), 0) != 0 && errno == ESRCH;
+    if (is_gone) {
+      const State& state = states[static_cast<std::size_t>(r)];
+      lost.push_back(fmt::format("rank {} on {}, whose process is gone without a word ({})",
+                                 state.rank, names_[static_cast<std::size_t>(state.rank)],
+                                 state.place.data()));
+    } else if (r < memory_.rank()) {
+      first = false;
+    }
+  }
+  return first ? fmt::format("{}", fmt::join(lost, "; ")) : std::string();
 }
 
 // This rank's beat; and what it does, where others have nearly lost their patience with it.
@@ -103,6 +136,7 @@ void Watchdog::note(std::int64_t now) {
   own.waiting = waiting;
   const std::string place = options_.place().substr(0, kPlaceBytes - 1);
   for (std::size_t i = 0; i <= place.size(); ++i) own.place[i] = place.c_str()[i];
+  own.process = ::getpid();
   own.last = now;
   const std::int64_t busy = now - own.working;
   const auto patience = static_cast<std::int64_t>(kHeldUp * static_cast<double>(timeout_.load()));

@@ -20,10 +20,11 @@ class Watchdog {
  public:
   // Collective. Watches from a thread of its own, beside the one that talks to other ranks.
   // `place` tells where this rank is, in a few words. `stuck` is called at most once, on the
-  // watching thread, where this rank has waited for others for `timeout` seconds and is the one of
-  // its host to tell so: with who did not come, in words. The rest of the host's ranks call
-  // `follow` some seconds later, unless they were ended before. `held_up` is called once on a rank
-  // that has been busy for most of that time while others wait: before they give it up.
+  // watching thread, where this rank has waited for others for `timeout` seconds, or a process of
+  // its host has gone, and it is the one of its host to tell so: with who did not come, in words.
+  // The rest of the host's ranks call `follow` some seconds later, unless they were ended before.
+  // `held_up` is called once on a rank that has been busy for most of that time while others wait:
+  // before they give it up.
   struct Options {
     double timeout = 0;
     std::function<std::string()> place;
@@ -55,6 +56,7 @@ class Watchdog {
   std::vector<State> own_host(std::int64_t now) const;
   std::vector<State> other_hosts(std::int64_t now) const;
   void exchange(std::int64_t now);
+  std::string lost_ranks(std::int64_t now) const;
   void note(std::int64_t now);
   void watch();
   bool look(std::int64_t now);

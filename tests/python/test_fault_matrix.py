@@ -145,6 +145,10 @@ def test_signals(run, kind, phase, rank):
         assert re.search(rf"for (.*; )?rank {rank} on \S+, whose process has stopped or gone", told["message"]), case
     else:
         assert process.returncode not in (0, 75) and took < 10, case
+        # The others know who it was, once there is a run folder to say so.
+        if phase != "start":
+            assert told["state"] == "failed" and told["code"] == 76 and told["reason"] == "peer", case
+            assert f"has lost rank {rank} on " in told["message"] and "gone without a word" in told["message"], case
         if kind != "SIGKILL":
             assert len(re.findall(rf"hadal: bug: {kind} \(rank {rank} on ", err)) == 1, case
     goes_on(run, expected)
