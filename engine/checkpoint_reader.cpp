@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Blocks that a host has in memory at a time: few enough to stay in the processor's caches.
-constexpr std::int64_t kBlocksAtOnce = 32;
+constexpr std::int64_t kWindowLength = 32;
 
 io::Error unusable(const io::StoredCheckpoint& checkpoint, const std::string& why) {
   return io::Error(io::ErrorKind::checkpoint,
@@ -77,7 +77,7 @@ class Reader {
     }
     const std::vector<std::int64_t>& own =
         lists_[static_cast<std::size_t>(memory_.image.host().host())];
-    const std::int64_t each = std::min(memory_.image.capacity(), kBlocksAtOnce);
+    const std::int64_t each = std::min(memory_.image.capacity(), kWindowLength);
     for (std::int64_t first = 0; first < most; first += each) {
       const auto begin = std::min<std::int64_t>(first, std::ssize(own));
       const auto end = std::min<std::int64_t>(first + each, std::ssize(own));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include "engine/comm/collectively.hpp"
@@ -22,30 +23,15 @@ constexpr std::chrono::microseconds kPause(200);
 // Of another host's blocks that are read back.
 constexpr std::int64_t kSamples = 16;
 
-Share cut(Share blocks, Share window) {
-  return {std::min(blocks.begin + window.begin, blocks.end),
-          std::min(blocks.begin + window.end, blocks.end)};
-}
-
-template <class Visit>
-void for_each_in(const CheckpointParts& parts, Share blocks, Visit visit) {
-  for (const CheckpointPart& part : parts) {
-    if (part.block >= blocks.begin && part.block < blocks.end) visit(part);
-  }
-}
-
-std::int64_t bytes_in(const CheckpointParts& parts, Share blocks) {
-  std::int64_t sum = 0;
-  for_each_in(parts, blocks, [&](const CheckpointPart& part) { sum += part.bytes; });
-  return sum;
-}
-
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(Communicator& comm, CheckpointMemory& memory, int copiers,
                                    Options options)
-    : comm_(comm), memory_(memory), options_(std::move(options)), store_(options_.folder) {
-  while (copiers_.size() < copiers) copiers_.add();
+    : comm_(comm),
+      memory_(memory),
+      options_(std::move(options)),
+      store_(options_.folder),
+      assembly_(comm, memory, copiers) {
   if (is_writer()) worker_.add();
 }
 
@@ -59,99 +45,18 @@ void CheckpointWriter::begin(std::int64_t step, nlohmann::json run) {
   seconds_ = 0;
   hashes_.assign(memory_.layout.blocks().size(), 0);
   released_ = 0;
-  exchanged_ = one_host();
   phase_ = kPrepare;
-  ++saves_;
   start_phase();
-  if (!memory_.is_whole()) return;
-  window_ = {0, memory_.image.capacity()};
-  // What goes to other hosts is copied first, so that it travels early.
-  sent_.clear();
-  struct Copy {
-    const CheckpointPart* part;
-    std::byte* to;  // null: into the image
-  };
-  auto copies = std::make_shared<std::vector<Copy>>();
-  for (const CheckpointMemory::Route& route : memory_.outgoing) {
-    sent_.push_back(AlignedBuffer::for_overwrite(bytes_of(route.parts) / 4));
-    auto* to = reinterpret_cast<std::byte*>(sent_.back().data());
-    for (const CheckpointPart& part : route.parts) {
-      copies->push_back({&part, to});
-      to += part.bytes;
-    }
-  }
-  for (const CheckpointPart& part : memory_.local) copies->push_back({&part, nullptr});
-  if (copies->empty()) return;
-  copying_.emplace(copiers_.start(0, std::ssize(*copies), [this, copies](int, std::int64_t i) {
-    const auto& [part, to] = (*copies)[static_cast<std::size_t>(i)];
-    if (to != nullptr) {
-      std::memcpy(to, part->memory, static_cast<std::size_t>(part->bytes));
-    } else {
-      copy_part(*part);
-    }
-  }));
-}
-
-void CheckpointWriter::copy_part(const CheckpointPart& part) {
-  memory_.image.put(part.block - memory_.blocks.begin, part.offset,
-                    {part.memory, static_cast<std::size_t>(part.bytes)},
-                    memory_.layout.blocks()[static_cast<std::size_t>(part.block)].bytes);
+  assembly_.begin();
 }
 
 void CheckpointWriter::copy() {
-  if (!busy()) return;
-  if (copying_) {
-    copy_seconds_ = copying_->finish();
-    copying_.reset();
-  }
-  if (exchanged_ || !memory_.is_whole()) return;
-  start_exchange(window_);
-  exchanged_ = true;
-}
-
-// Messages of the blocks in a window of every host, from `sent_`.
-void CheckpointWriter::start_exchange(Share window) {
-  std::vector<Outgoing> out;
-  std::vector<Incoming> in;
-  for (std::size_t r = 0; r < memory_.outgoing.size(); ++r) {
-    out.push_back({memory_.outgoing[r].peer, std::as_bytes(sent_[r].span())});
-  }
-  received_.clear();
-  for (const CheckpointMemory::Route& route : memory_.incoming) {
-    received_.push_back(
-        AlignedBuffer::for_overwrite(bytes_in(route.parts, cut(memory_.blocks, window)) / 4));
-    in.push_back({route.peer, std::as_writable_bytes(received_.back().span())});
-  }
-  std::erase_if(out, [](const Outgoing& message) { return message.bytes.empty(); });
-  std::erase_if(in, [](const Incoming& message) { return message.bytes.empty(); });
-  exchange_ = comm_.start(out, in);
-}
-
-// What has arrived goes to its places.
-void CheckpointWriter::land() {
-  for (std::size_t r = 0; r < memory_.incoming.size(); ++r) {
-    auto* from = reinterpret_cast<std::byte*>(received_[r].data());
-    for_each_in(memory_.incoming[r].parts, cut(memory_.blocks, window_), [&](CheckpointPart part) {
-      part.memory = from;
-      copy_part(part);
-      from += part.bytes;
-    });
-  }
+  if (busy()) assembly_.copy();
 }
 
 std::int32_t CheckpointWriter::progress() {
   if (!busy()) return kNothing;
-  if (exchange_ && exchange_->done()) {
-    exchange_.reset();
-    sent_.clear();
-    if (!received_.empty()) {
-      copying_.emplace(copiers_.start(0, 1, [this](int, std::int64_t) { land(); }));
-    }
-  }
-  if (copying_ && !copiers_.busy()) {
-    copying_->finish();
-    copying_.reset();
-  }
+  const bool assembled = assembly_.done();
   if (job_ && !worker_.busy()) {
     try {
       seconds_ += job_->finish();
@@ -161,8 +66,7 @@ std::int32_t CheckpointWriter::progress() {
     job_.reset();
   }
   if (failure_) return kFailed;
-  const bool done = !job_ && !copying_ && !exchange_ && exchanged_;
-  return phase_ + (done ? 1 : 0);
+  return phase_ + (assembled && !job_ ? 1 : 0);
 }
 
 std::optional<std::filesystem::path> CheckpointWriter::advance(std::int32_t agreed) {
@@ -176,7 +80,6 @@ std::optional<std::filesystem::path> CheckpointWriter::advance(std::int32_t agre
     return std::nullopt;
   }
   phase_ = kIdle;
-  received_.clear();
   return options_.folder / io::checkpoint_name(manifest_.step);
 }
 
@@ -184,7 +87,7 @@ std::filesystem::path CheckpointWriter::finish() {
   for (;;) {
     copy();
     const bool takes_parts = one_host() ? phase_ == kPrepare : phase_ == kWrite;
-    if (takes_parts && !memory_.is_whole()) fill_by_windows();
+    if (takes_parts) assembly_.fill_by_windows();
     std::int32_t mine = progress();
     while (mine == phase_) {
       std::this_thread::sleep_for(kPause);
@@ -194,48 +97,6 @@ std::filesystem::path CheckpointWriter::finish() {
     comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
     if (auto folder = advance(*std::min_element(all.begin(), all.end()))) return *folder;
   }
-}
-
-// Where the image is small: a part of the blocks after the other, while the writer writes those
-// before.
-void CheckpointWriter::fill_by_windows() {
-  const std::int64_t each = std::max<std::int64_t>(memory_.image.capacity() / 2, 1);
-  std::int64_t most = 0;
-  for (std::size_t h = 0; h < memory_.hosts().size(); ++h) {
-    most = std::max(most, memory_.blocks_of(h).count());
-  }
-  const std::int64_t released_before = (saves_ - 1) * memory_.blocks.count();
-  for (std::int64_t first = 0; first < most; first += each) {
-    const std::int64_t needed =
-        released_before + std::clamp<std::int64_t>(first + each - memory_.image.capacity(), 0,
-                                                   memory_.blocks.count());
-    while (memory_.image.released() < needed) std::this_thread::sleep_for(kPause);
-    window_ = {first, first + each};
-    for_each_in(memory_.local, cut(memory_.blocks, window_),
-                [&](const CheckpointPart& part) { copy_part(part); });
-    if (one_host()) continue;
-    sent_.clear();
-    for (const CheckpointMemory::Route& route : memory_.outgoing) {
-      sent_.emplace_back();
-      for (std::size_t h = 0; h < memory_.hosts().size(); ++h) {
-        const Share theirs = cut(memory_.blocks_of(h), window_);
-        if (h == static_cast<std::size_t>(memory_.image.host().host())) continue;
-        const std::vector<int>& ranks = memory_.hosts()[h];
-        if (std::find(ranks.begin(), ranks.end(), route.peer) == ranks.end()) continue;
-        sent_.back() = AlignedBuffer::for_overwrite(bytes_in(route.parts, theirs) / 4);
-        auto* to = reinterpret_cast<std::byte*>(sent_.back().data());
-        for_each_in(route.parts, theirs, [&](const CheckpointPart& part) {
-          std::memcpy(to, part.memory, static_cast<std::size_t>(part.bytes));
-          to += part.bytes;
-        });
-      }
-    }
-    start_exchange(window_);
-    while (!exchange_->done()) std::this_thread::sleep_for(kPause);
-    exchange_.reset();
-    land();
-  }
-  exchanged_ = true;
 }
 
 void CheckpointWriter::start_phase() {
@@ -381,15 +242,10 @@ void CheckpointWriter::commit() {
 }
 
 void CheckpointWriter::give_up() {
-  // Nothing of the image may be in use when it is emptied.
+  // Nothing of the image may be in use when it is emptied. Where parts are put in by windows, they
+  // have been, or none will.
   copy();
-  if (memory_.is_whole()) {
-    while (exchange_ || copying_) {
-      progress();
-      std::this_thread::sleep_for(kPause);
-    }
-  }
-  while (job_) {
+  while (job_ || (memory_.is_whole() && !assembly_.done())) {
     progress();
     std::this_thread::sleep_for(kPause);
   }
@@ -399,7 +255,6 @@ void CheckpointWriter::give_up() {
   }
   if (comm_.rank() == 0) store_.abandon(manifest_.step);
   phase_ = kIdle;
-  received_.clear();
   const std::optional<io::Error> mine = std::move(failure_);
   failure_.reset();
   agree_on_failure(comm_, "saving a checkpoint", mine);

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "engine/checkpoint_memory.hpp"
+#include "engine/checkpoint_assembly.hpp"
 #include "engine/thread_team.hpp"
 #include "io/checkpoint_store.hpp"
 #include "io/error.hpp"
@@ -53,7 +53,7 @@ class CheckpointWriter {
   // What this rank's part of the last save took, without the time between its phases.
   double seconds() const { return seconds_; }
   // Of its copy to memory.
-  double copy_seconds() const { return copy_seconds_; }
+  double copy_seconds() const { return assembly_.seconds(); }
 
  private:
   // In this order. On one host nothing has to be agreed on in between.
@@ -65,12 +65,7 @@ class CheckpointWriter {
   void verify();
   void commit();
   void gather_hashes();
-  void copy_part(const CheckpointPart& part);
-  void start_exchange(Share window);
-  void land();
-  void fill_by_windows();
   bool wait_until_whole(std::int64_t number) const;
-  void release_rest();
   [[noreturn]] void give_up();
 
   bool one_host() const { return memory_.hosts().size() == 1; }
@@ -84,21 +79,13 @@ class CheckpointWriter {
   std::int32_t phase_ = kIdle;
   io::CheckpointManifest manifest_;
   std::optional<io::Error> failure_;
-  std::int64_t saves_ = 0;             // begun
   std::int64_t released_ = 0;          // blocks of this save, by the writer
-  bool exchanged_ = false;             // all messages of this save are under way or through
   std::vector<std::uint64_t> hashes_;  // by block; of this host's until all have told
-  std::vector<AlignedBuffer> sent_;
-  std::vector<AlignedBuffer> received_;
-  Share window_;  // that they are of
-  std::unique_ptr<Exchange> exchange_;
   double seconds_ = 0;
-  double copy_seconds_ = 0;
   std::atomic<bool> ends_ = false;
-  // Their threads end before what they use.
-  ThreadTeam copiers_{1};
+  CheckpointAssembly assembly_;
+  // Its thread ends before what it uses.
   ThreadTeam worker_{1};
-  std::optional<ThreadTeam::Running> copying_;
   std::optional<ThreadTeam::Running> job_;
 };
 

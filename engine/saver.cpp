@@ -9,8 +9,8 @@ namespace {
 
 constexpr double kLeastPause = 30;
 constexpr double kWaitedRatio = 50;
-// Between two saves the disk is left alone for as long as one takes.
-constexpr double kTookRatio = 2;
+// The disk is others' too: it is written for a tenth of the time at most.
+constexpr double kTookRatio = 10;
 // Threads that copy beside those that compute.
 constexpr int kMostCopiers = 4;
 

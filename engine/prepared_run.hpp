@@ -1,0 +1,24 @@
+#pragma once
+// What a run begins with: its config and data, checked before anything is computed or written.
+
+#include "engine/plan.hpp"
+#include "engine/run_config.hpp"
+#include "engine/shared_scan.hpp"
+#include "engine/staging.hpp"
+#include "io/data_index.hpp"
+
+namespace hadal::engine {
+
+struct PreparedRun {
+  RunConfig config;
+  io::DataIndex train_data;
+  io::DataIndex valid_data;  // empty where there is none
+  bool validates = false;
+  TrainingPlan plan;
+  StagedCopies copies;
+};
+
+// Collective. Scans, checks and stages. Throws Stopped.
+PreparedRun prepare_run(const RunConfig& given, Communicator& comm, KnownScans& known);
+
+}  // namespace hadal::engine
