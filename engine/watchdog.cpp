@@ -36,14 +36,17 @@ double seconds(std::int64_t time) { return static_cast<double>(time) / 1e9; }
 
 }  // namespace
 
+// Whether a rank still watches: it has come to its end or is about to give others up; it has told
+// so.
+enum Left : std::int64_t { kWatches, kLeaves, kGaveUp };
+
 // Of one rank; times by the host's clock (monotonic, the same for all its processes), 0: none yet.
 struct alignas(128) Watchdog::Beat {
   std::atomic<std::int64_t> last;     // its watching thread was here
   std::atomic<std::int64_t> waiting;  // since when it waits for others; 0: it works
   std::atomic<std::int64_t> working;  // since when it does not
   std::atomic<std::int64_t> process;  // its number
-  // 1: it watches no more, for it has given others up or come to its end.
-  std::atomic<std::int64_t> left;
+  std::atomic<std::int64_t> left;     // one of Left
   std::atomic<char> place[kPlaceBytes];
 };
 
@@ -73,7 +76,7 @@ Watchdog::Watchdog(Communicator& comm, Options options)
 Watchdog::~Watchdog() {
   ends_ = true;
   thread_.join();
-  beat(memory_.rank()).left = 1;
+  beat(memory_.rank()).left = kLeaves;
 }
 
 Watchdog::Beat& Watchdog::beat(int place) const {
@@ -93,14 +96,27 @@ void Watchdog::watch() {
     note(now);
     exchange(now);
     if (const std::string lost = lost_ranks(now); !lost.empty()) {
-      beat(memory_.rank()).left = 1;
-      options_.stuck("has lost " + lost);
+      give_up("has lost " + lost);
+      return;
+    }
+    // Also where this process was stopped for long and goes on: it is too late.
+    for (int r = 0; r < memory_.size(); ++r) {
+      if (beat(r).left != kGaveUp) continue;
+      options_.follow();
       return;
     }
     const std::int64_t waiting = beat(memory_.rank()).waiting;
     if (waiting != 0 && now - waiting > timeout && look(now)) return;
     std::this_thread::sleep_for(std::chrono::nanoseconds(pause));
   }
+}
+
+void Watchdog::give_up(const std::string& what) {
+  std::atomic<std::int64_t>& left = beat(memory_.rank()).left;
+  left = kLeaves;
+  options_.stuck(what);
+  left = kGaveUp;
+  options_.follow();
 }
 
 // Ranks of this host whose processes are gone, though they have not come to their end, in words; ""
@@ -112,7 +128,7 @@ std::string Watchdog::lost_ranks(std::int64_t now) const {
   const std::vector<State> states = own_host(now);
   for (int r = 0; r < memory_.size(); ++r) {
     const Beat& theirs = beat(r);
-    if (theirs.last == 0 || theirs.left != 0) continue;
+    if (theirs.last == 0 || theirs.left != kWatches) continue;
     const bool is_gone = ::kill(static_cast<pid_t>(theirs.process), 0) != 0 && errno == ESRCH;
     if (is_gone) {
       const State& state = states[static_cast<std::size_t>(r)];
@@ -235,7 +251,7 @@ bool Watchdog::look(std::int64_t now) {
   for (int r = 0; r < memory_.size(); ++r) {
     State& state = states[static_cast<std::size_t>(r)];
     if (r < memory_.rank() && state.waited > timeout) first = false;
-    if (beat(r).left == 0) continue;
+    if (beat(r).left == kWatches) continue;
     first = false;
     state.waited = timeout;
     state.silent = 0;
@@ -265,8 +281,7 @@ bool Watchdog::look(std::int64_t now) {
     if (waited < timeout + kGrace) return false;
     missing.push_back("a rank of another host, from which nothing is known here");
   }
-  beat(memory_.rank()).left = 1;
-  options_.stuck(fmt::format("waited {:.0f} s for {}", seconds(waited), fmt::join(missing, "; ")));
+  give_up(fmt::format("waited {:.0f} s for {}", seconds(waited), fmt::join(missing, "; ")));
   return true;
 }
 

@@ -57,6 +57,7 @@ class Watchdog {
   std::vector<State> other_hosts(std::int64_t now) const;
   void exchange(std::int64_t now);
   std::string lost_ranks(std::int64_t now) const;
+  void give_up(const std::string& what);
   void note(std::int64_t now);
   void watch();
   bool look(std::int64_t now);

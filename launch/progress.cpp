@@ -250,7 +250,7 @@ void Progress::record_event(const char* name, std::int64_t step, nlohmann::order
 }
 
 void Progress::show_status() {
-  attempt([&] { folder_->write_status(status_); });
+  attempt([&] { folder_->update_status(status_); });
 }
 
 engine::Wishes Progress::wishes() {

@@ -74,6 +74,16 @@ void write_status(const fs::path& folder, const Status& status) {
   io::write_file_atomically(folder / "status.json", document.dump(1) + "\n");
 }
 
+void RunFolder::update_status(const Status& status) const {
+  std::error_code ignored;
+  const fs::path path = folder_ / "status.json";
+  if (fs::exists(path, ignored) &&
+      io::parse_json(io::read_file(path)).value("state", "") == "failed") {
+    return;
+  }
+  write_status(status);
+}
+
 void write_exit(const fs::path& folder, const Status& status, std::int64_t first_step) {
   // Attempts in a row that committed no new step are counted in a file of their own.
   const fs::path counter = folder / "log" / "stalls";

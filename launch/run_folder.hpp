@@ -48,6 +48,8 @@ class RunFolder {
   void write_descriptions(const LoadedConfig& config, const nlohmann::json& manifest);
 
   void write_status(const Status& status) const { launch::write_status(folder_, status); }
+  // The same while the run goes on: what another rank has told of its end stays.
+  void update_status(const Status& status) const;
   void write_exit(const Status& status, std::int64_t first_step) const {
     launch::write_exit(folder_, status, first_step);
   }

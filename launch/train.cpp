@@ -63,10 +63,9 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
   }
 }
 
-// The thread that talks to the other ranks waits for them and cannot be asked: this process ends
-// as it is, and the launcher ends the others.
-[[noreturn]] void give_up(const std::filesystem::path& folder, Status status,
-                          const std::string& what) {
+// The thread that talks to the other ranks waits for them and cannot be asked: this process ends as
+// it is, once this is told, and the launcher ends the others.
+void tell_lost_peer(const std::filesystem::path& folder, Status status, const std::string& what) {
   const io::Error error(io::ErrorKind::peer, fmt::format("rank {} on {} ({}) {}", status.rank,
                                                          status.host, noted_place(), what));
   status.state = "failed";
@@ -85,7 +84,6 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
   } catch (const std::exception&) {
     // It has been said already.
   }
-  std::_Exit(kPeerLost);
 }
 
 // "auto" is the storage that the batch system gives a job on each node: known only there.
@@ -119,7 +117,7 @@ int train(const TrainArguments& arguments, engine::Communicator& comm, double& p
   engine::Watchdog watchdog(
       comm, {.timeout = engine::RunOptions{}.collective_timeout,
              .place = noted_place,
-             .stuck = [&](const std::string& what) { give_up(own, status, what); },
+             .stuck = [&](const std::string& what) { tell_lost_peer(own, status, what); },
              .follow = [] { std::_Exit(kPeerLost); },
              .held_up =
                  [&](double seconds) {

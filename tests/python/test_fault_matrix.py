@@ -137,12 +137,14 @@ def test_signals(run, kind, phase, rank):
         assert process.returncode in ((0, 75) if phase in ("train", "evaluate", "finish", "save") else (75,)) and took < 10, case
         if process.returncode == 75:
             assert told["reason"] == kind[3:].lower() and told["state"] == "stopped", case
-    elif kind == "SIGSTOP" and told["state"] == "done":
+    elif kind == "SIGSTOP" and told.get("state") == "done":
         # All was on the disk, and only the launcher's end was waited for.
         assert phase == "finish" and took < 20 and "leaves without the others" in err, case
     elif kind == "SIGSTOP":
         assert process.returncode == 76 and took < 20, case
-        assert re.search(rf"for (.*; )?rank {rank} on \S+, whose process has stopped or gone", told["message"]), case
+        # A first rank that was stopped in its first words goes on with them when its launcher ends it.
+        where = err if phase == "start" else told["message"]
+        assert re.search(rf"for (.*; )?rank {rank} on \S+, whose process has stopped or gone", where), case
     else:
         assert process.returncode not in (0, 75) and took < 10, case
         # The others know who it was, once there is a run folder to say so.
