@@ -107,10 +107,10 @@ ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
   const auto model = check_model(config, index);
   const ArenaLayout layout(model->parameters(), ArenaLayout::Holds::trained);
   const ArenaLayout frozen(model->parameters(), ArenaLayout::Holds::frozen);
-  const Optimizer optimizer(config.optimizer, layout, 0, 1, config.train.wire);
   const std::optional<WireParts> parts = wire_parts(config.train);
   const std::int64_t left_out = parts ? parts->count : 0;
-  const std::int64_t states = std::ssize(optimizer.state_names()) + left_out;
+  const std::int64_t states =
+      std::ssize(Optimizer::state_names(config.optimizer, config.train.wire)) + left_out;
   constexpr std::int64_t kBytes = sizeof(float);
   return {.parameters = layout.parameter_count(),
           .frozen_parameters = frozen.parameter_count(),

@@ -100,8 +100,11 @@ int plan(const PlanArguments& arguments) {
     fmt::print("wire          bfloat16 on up to {} hosts, which together keep {:.1f} MiB for it\n",
                size.wire_parts, static_cast<double>(size.wire_bytes) / kMiB);
   }
-  fmt::print("checkpoint    {:.1f} MiB, {} kept\n",
-             static_cast<double>(size.checkpoint_bytes) / kMiB, config.run.checkpoint.keep);
+  fmt::print("checkpoint    {:.1f} MiB, {} kept{}\n",
+             static_cast<double>(size.checkpoint_bytes) / kMiB, config.run.checkpoint.keep,
+             config.run.checkpoint.asynchronous
+                 ? "; as much memory, over all hosts together, to write it from"
+                 : "");
   for (const ordered_json& ranks : document["ranks"]) {
     const auto counts = ranks["micro_batches_per_rank"].get<std::vector<std::int64_t>>();
     const auto nodes = ranks["sums_per_rank"].get<std::vector<std::int64_t>>();

@@ -55,6 +55,7 @@ Progress::Progress(const engine::RunConfig& config, RunFolder* folder, Status& s
     : config_(config),
       folder_(folder),
       status_(status),
+      first_step_(status.step),
       terminal_(::isatty(STDERR_FILENO) != 0),
       slow_ranks_(std::move(hosts)) {
   end_time_ = known_end(config, folder != nullptr);

@@ -74,6 +74,18 @@ void write_status(const fs::path& folder, const Status& status) {
   io::write_file_atomically(folder / "status.json", document.dump(1) + "\n");
 }
 
+void RunFolder::read_progress(Status& status) const {
+  std::error_code ignored;
+  const fs::path path = folder_ / "status.json";
+  if (!fs::exists(path, ignored)) return;
+  const json before = io::parse_json(io::read_file(path));
+  if (!before.is_object()) return;
+  status.step = before.value("step", std::int64_t{0});
+  status.steps = before.value("steps", std::int64_t{0});
+  status.epoch = before.value("epoch", 0.0);
+  status.checkpoint = before.value("checkpoint", "");
+}
+
 void RunFolder::update_status(const Status& status) const {
   std::error_code ignored;
   const fs::path path = folder_ / "status.json";

@@ -47,6 +47,8 @@ class RunFolder {
   // config.toml, config.resolved.toml, manifest.json.
   void write_descriptions(const LoadedConfig& config, const nlohmann::json& manifest);
 
+  // What the start before has told last of how far the run is: until this one knows.
+  void read_progress(Status& status) const;
   void write_status(const Status& status) const { launch::write_status(folder_, status); }
   // The same while the run goes on: what another rank has told of its end stays.
   void update_status(const Status& status) const;

@@ -45,8 +45,12 @@ nlohmann::json run_manifest(const TrainArguments& arguments, const LoadedConfig&
 }
 
 void finish(Status& status, const engine::TrainOutcome& outcome) {
-  status.step = outcome.step;
-  status.checkpoint = outcome.checkpoint.string();
+  // A stop may come before it is known how far the run is.
+  const bool knows = outcome.stopped == engine::StopReason::none || !outcome.model.empty();
+  if (knows) {
+    status.step = outcome.step;
+    status.checkpoint = outcome.checkpoint.string();
+  }
   if (outcome.stopped == engine::StopReason::none) {
     status.state = "done";
     status.reason = outcome.early ? "patience" : "complete";
@@ -58,7 +62,7 @@ void finish(Status& status, const engine::TrainOutcome& outcome) {
     status.state = "stopped";
     status.reason = engine::name_of(outcome.stopped);
     status.code = kStoppedOnPurpose;
-    status.message = fmt::format("stopped: step {}, checkpoint {}", outcome.step,
+    status.message = fmt::format("stopped: step {}, checkpoint {}", status.step,
                                  status.checkpoint.empty() ? "none new" : status.checkpoint);
   }
 }
@@ -143,7 +147,9 @@ int train(const TrainArguments& arguments, engine::Communicator& comm, double& p
     place.fork_from = fork_from;
   });
   engine::run_collectively(comm, "opening the run folder", [&] {
-    if (comm.rank() == 0) folder.emplace(config.run.run.dir);
+    if (comm.rank() != 0) return;
+    folder.emplace(config.run.run.dir);
+    folder->read_progress(status);
   });
   own = config.run.run.dir;
   Progress progress(config.run, folder ? &*folder : nullptr, status,

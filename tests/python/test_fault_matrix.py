@@ -224,7 +224,8 @@ def test_a_chain_of_stops_has_the_bits_of_one_run(run, chain):
         stopped = int(re.search(r"stopped: step (\d+)", out)[1])
         assert told["state"] == "stopped" and told["step"] == stopped >= step, told
         resumed = re.search(r"resuming at step (\d+)", err)
-        assert (int(resumed[1]) if resumed else 0) == step, err
+        # It may have been stopped before it looked.
+        assert int(resumed[1]) == step if resumed else step in (0, stopped), err
         if stopped > step:
             assert pathlib.Path(told["checkpoint"]).name == f"step-{stopped:09}"
         step = stopped
