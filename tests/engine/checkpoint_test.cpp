@@ -157,3 +157,50 @@ TEST_CASE("a save that fails on one host fails on all, and the next one succeeds
            damaged);
   });
 }
+
+TEST_CASE("what is saved is the state as it was, whatever becomes of it once it is copied") {
+  Experiment experiment(48);
+  auto& [folder, config] = experiment;
+  config.model.options["hidden"] = "[2048, 2048]";
+  on_two_hosts(config, [&](auto& comm, auto& memory, auto& writer, auto& session) {
+    engine::TrainingState& state = session.state();
+    const auto fill = [&](float parameter, float own) {
+      if (state.weights.first_on_host) {
+        std::fill(state.weights.parameters.begin(), state.weights.parameters.end(), parameter);
+      }
+      for (std::size_t b = 0; b < state.weights.layout.bucket_count(); ++b) {
+        const std::span<float> moment = state.optimizer.state(0, b);
+        std::fill(moment.begin(), moment.end(), own);
+      }
+      comm.barrier();
+    };
+    fill(0.5f, 0.25f);
+    writer.begin(1, {{"progress", engine::progress_record({})}});
+    writer.copy();
+    comm.barrier();
+    fill(-3, -4);
+    std::optional<fs::path> saved;
+    while (!saved) saved = advance(comm, writer);
+    engine::load_checkpoint(comm, memory, io::open_checkpoint(*saved), session.pool().team(),
+                            state);
+    comm.barrier();
+    bool right = true;
+    state.weights.for_each_parameter([&](const engine::ArenaEntry&, std::span<float> values) {
+      right = right &&
+              std::all_of(values.begin(), values.end(), [](float each) { return each == 0.5f; });
+    });
+    // What lies between parameters is not saved.
+    for (std::size_t b = 0; b < state.weights.layout.bucket_count(); ++b) {
+      const engine::ArenaSlice slice = state.weights.layout.slice(b, comm.rank(), comm.size());
+      for (std::size_t k = slice.first_block; k < slice.last_block; ++k) {
+        const engine::ArenaBlock& block = state.weights.layout.blocks()[k];
+        const auto values = state.optimizer.state(0, b).subspan(
+            static_cast<std::size_t>(block.offset - slice.begin),
+            static_cast<std::size_t>(block.count));
+        right = right &&
+                std::all_of(values.begin(), values.end(), [](float each) { return each == 0.25f; });
+      }
+    }
+    if (!right) throw std::runtime_error("another state was saved");
+  });
+}
