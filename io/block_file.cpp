@@ -35,7 +35,7 @@ void BlockFile::create(const std::filesystem::path& path, std::int64_t bytes) {
   if (!fd) throw system_error(ErrorKind::storage, "cannot create", path.string(), errno);
   reserve_room(fd.get(), bytes, path);
   if (::ftruncate(fd.get(), bytes) != 0) {
-    throw system_error(ErrorKind::storage, "cannot set the size of", path.string(), errno);
+    throw system_error(ErrorKind::storage, "cannot write", path.string(), errno);
   }
   if (::close(fd.release()) != 0) {
     throw system_error(ErrorKind::storage, "cannot close", path.string(), errno);
