@@ -20,6 +20,7 @@ constexpr std::int64_t kRunElements = std::int64_t{1} << 18;
 // You et al. 2017, "Large batch training of convolutional networks", section 5.
 constexpr double kLarsTrust = 0.001;
 constexpr const char* kMaster = "master";
+constexpr const char* kAverage = "average";
 
 }  // namespace
 
@@ -53,7 +54,7 @@ std::vector<std::string> Optimizer::state_names(const OptimizerOptions& options,
     names = {"momentum_buffer"};
   }
   if (wire == Wire::bfloat16) names.emplace_back(kMaster);
-  if (options.average) names.emplace_back("average");
+  if (options.average) names.emplace_back(kAverage);
   return names;
 }
 
@@ -68,8 +69,10 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ArenaLayout& layout,
     settings_.push_back(setting_of(options, entry));
     if (!reached.empty()) settings_.back().reached = reached[settings_.size() - 1] != 0;
   }
-  const auto master = std::find(state_names_.begin(), state_names_.end(), kMaster);
-  master_ = static_cast<std::size_t>(master - state_names_.begin());
+  // What starts as a copy of the parameters stands last: masters, then the average.
+  const auto copies = std::ranges::find_if(
+      state_names_, [](const std::string& name) { return name == kMaster || name == kAverage; });
+  master_ = static_cast<std::size_t>(copies - state_names_.begin());
   std::size_t owned_blocks = 0;
   std::int64_t owned = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {

@@ -112,7 +112,7 @@ class Optimizer {
   std::vector<Setting> settings_;  // by arena entry
   std::vector<std::string> state_names_;
   std::vector<AlignedBuffer> states_;
-  std::size_t master_ = 0;             // number of that state
+  std::size_t master_ = 0;             // number of that state, or of the average's
   std::vector<std::uint16_t> change_;  // as long as a state
   Changes changes_;                    // in it
   std::vector<Run> runs_;
