@@ -93,9 +93,7 @@ std::filesystem::path CheckpointWriter::finish() {
       std::this_thread::sleep_for(kPause);
       mine = progress();
     }
-    std::vector<std::int32_t> all(static_cast<std::size_t>(comm_.size()));
-    comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-    if (auto folder = advance(*std::min_element(all.begin(), all.end()))) return *folder;
+    if (auto folder = advance(least_of_all(comm_, mine))) return *folder;
   }
 }
 

@@ -40,10 +40,8 @@ void check_room(Communicator& comm, const RunConfig& config, std::int64_t wanted
 CheckpointMemory::Room checkpoint_room(const RunConfig& config, Communicator& comm,
                                        const Session& session) {
   if (!config.checkpoint.asynchronous) return CheckpointMemory::Room::window;
-  const std::int32_t mine = session.can_copy_state() ? 1 : 0;
-  std::vector<std::int32_t> all(static_cast<std::size_t>(comm.size()));
-  comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-  if (std::count(all.begin(), all.end(), 0) == 0) return CheckpointMemory::Room::whole;
+  if (least_of_all(comm, session.can_copy_state() ? 1 : 0) != 0)
+    return CheckpointMemory::Room::whole;
   if (comm.rank() == 0) {
     io::log_warning(
         "training waits while a checkpoint is written: there is no memory for a copy of the state");

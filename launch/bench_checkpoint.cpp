@@ -97,7 +97,7 @@ class CheckpointBench {
       writer_.copy();
       engine::Wishes mine;
       mine.save_progress = writer_.progress();
-      agreed_ = mine.save_progress;
+      progress_ = mine.save_progress;
       if (waited != nullptr) *waited += waiting.seconds();
       return mine;
     });
@@ -112,11 +112,9 @@ class CheckpointBench {
     std::vector<double> beside;
     while (writer_.busy()) {
       beside.push_back(step(&waited));
-      std::vector<std::int32_t> all(static_cast<std::size_t>(comm_.size()));
-      comm_.all_gather(std::as_bytes(std::span(&agreed_, 1)),
-                       std::as_writable_bytes(std::span(all)));
+      const std::int32_t agreed = engine::least_of_all(comm_, progress_);
       const engine::Stopwatch advancing;
-      writer_.advance(*std::min_element(all.begin(), all.end()));
+      writer_.advance(agreed);
       waited += advancing.seconds();
     }
     times_.copy.push_back(writer_.copy_seconds());
@@ -173,7 +171,7 @@ class CheckpointBench {
   engine::Trainer& trainer_;
   fs::path folder_;
   Piece piece_;
-  std::int32_t agreed_ = 0;
+  std::int32_t progress_ = 0;
   engine::CheckpointMemory memory_;
   engine::CheckpointWriter writer_;
   Times times_;

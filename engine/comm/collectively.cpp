@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace hadal::engine {
 
 void run_collectively(Communicator& comm, std::string_view what,
@@ -40,6 +42,12 @@ void agree_on_failure(Communicator& comm, std::string_view what,
           : "",
       cause);
   throw AgreedError(static_cast<io::ErrorKind>(codes[static_cast<std::size_t>(cause)]), text);
+}
+
+std::int32_t least_of_all(Communicator& comm, std::int32_t mine) {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(comm.size()));
+  comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  return *std::min_element(all.begin(), all.end());
 }
 
 }  // namespace hadal::engine

@@ -27,4 +27,7 @@ void run_collectively(Communicator& comm, std::string_view what, const std::func
 void agree_on_failure(Communicator& comm, std::string_view what,
                       const std::optional<io::Error>& mine);
 
+// Collective. The smallest of all ranks' values.
+std::int32_t least_of_all(Communicator& comm, std::int32_t mine);
+
 }  // namespace hadal::engine

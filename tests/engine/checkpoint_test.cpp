@@ -46,10 +46,7 @@ void on_two_hosts(const engine::RunConfig& config, Body body) {
 std::optional<fs::path> advance(engine::Communicator& comm, engine::CheckpointWriter& writer,
                                 const std::function<void(std::int32_t agreed)>& between = {}) {
   writer.copy();
-  const std::int32_t mine = writer.progress();
-  std::vector<std::int32_t> all(static_cast<std::size_t>(comm.size()));
-  comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-  const std::int32_t agreed = *std::min_element(all.begin(), all.end());
+  const std::int32_t agreed = engine::least_of_all(comm, writer.progress());
   if (between) {
     if (comm.rank() == 0) between(agreed);
     comm.barrier();

@@ -15,6 +15,8 @@ torch.set_flush_denormal(True)
 torch.set_num_threads(1)
 
 HADAL = os.environ["HADAL"]
+# What `hadal chaos` loads before its ranks (launch/faults).
+FAULTS = pathlib.Path(HADAL).parents[1] / "lib" / "hadal" / "libhadal_faults.so"
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -15,9 +15,8 @@ import time
 
 import numpy
 import pytest
-from conftest import HADAL, ROOT
+from conftest import FAULTS, HADAL, ROOT
 
-FAULTS = pathlib.Path(HADAL).parents[1] / "lib" / "hadal" / "libhadal_faults.so"
 RANKS = 3
 PHASES = ["start", "scan", "train", "evaluate", "save", "finish"]
 KILLS = ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS"]

@@ -13,7 +13,7 @@ import time
 import h5py
 import numpy
 import pytest
-from conftest import HADAL, ROOT
+from conftest import FAULTS, HADAL, ROOT
 
 CONFIG = """[model]
 kind = "mlp"
@@ -58,10 +58,6 @@ def test_checkpoints_that_stay(run):
     start(run, steps=13)
     run.hadal("train", "--set", 'checkpoint.keep_every="4st"')
     assert steps_of(run.folder / "run") == [4, 8, 12, 13]
-
-
-# What `hadal chaos` loads before its ranks.
-FAULTS = pathlib.Path(HADAL).parents[1] / "lib" / "hadal" / "libhadal_faults.so"
 
 
 def under(faults, run, *settings, ranks=2):
