@@ -51,6 +51,7 @@ struct Commands {
   CheckArguments check;
   PlanArguments plan;
   ExportArguments exported;
+  RenderArguments rendered;
   BenchReduceArguments bench_reduce;
   StatsArguments stats;
   BenchReadArguments bench_read;
@@ -194,6 +195,25 @@ void add_others(CLI::App& app, Commands& commands) {
       return plan(commands.plan);
     };
   });
+}
+
+void add_render(CLI::App& app, Commands& commands) {
+  CLI::App* verb =
+      app.add_subcommand("render", "The run as a job: a script or document for a batch system");
+  RenderArguments& arguments = commands.rendered;
+  verb->add_option("FORM", arguments.form, "For whom")
+      ->required()
+      ->check(CLI::IsMember(form_names()));
+  add_config(verb, arguments.config);
+  verb->add_option("--output", arguments.output, "The file to write; else standard output");
+  verb->add_flag("--self-contained", arguments.self_contained,
+                 "Carry the config inside, for places where nobody can put it");
+  verb->add_flag("!--no-check", arguments.check,
+                 "Look at neither data nor memory and disk, which are not here");
+  verb->add_option("--api", arguments.api, "Of slurmrestd: 38 for v0.0.38")
+      ->check(CLI::Range(38, 42))
+      ->capture_default_str();
+  verb->callback([&] { commands.run = [&] { return render(commands.rendered); }; });
 }
 
 void add_bench_step(CLI::App* bench, Commands& commands) {
@@ -394,6 +414,7 @@ int run_ranks(const Commands& commands) {
   try {
     comm = join_ranks(commands.single);
     io::start_log(comm->rank(), comm->host(), io::LogLevel::info);
+    check_ranks(*comm, commands.single);
     const int code = commands.run_on_ranks(*comm);
     leave(*comm, code, commands.patience);
     return code;
@@ -428,6 +449,7 @@ int run_command_line(int argc, char** argv) {
   add_stats(app, commands);
   add_pack(app, commands);
   add_others(app, commands);
+  add_render(app, commands);
   add_bench(app, commands);
   add_chaos(app, commands);
   try {

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
+#include <sstream>
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
@@ -69,7 +71,7 @@ struct Resolver {
     }
     try {
       const json value = with_absolute_paths(*row, entry);
-      row->apply(config.run, name, value);
+      row->apply({config.run, config.job}, name, value);
       keep(*row, entry.key, value, entry.source);
     } catch (const io::Error& error) {
       faults.push_back(fmt::format("{}: {}: {}", entry.source, entry.key, error.what()));
@@ -99,7 +101,7 @@ struct Resolver {
     if (row.required) {
       faults.push_back(fmt::format("{} is missing: {}", key, row.help));
     } else if (!row.otherwise.is_null()) {
-      row.apply(config.run, name, row.otherwise);
+      row.apply({config.run, config.job}, name, row.otherwise);
       keep(row, key, row.otherwise, "default");
     }
   }
@@ -113,7 +115,7 @@ struct Resolver {
       }
       const std::string prefix = row.key.substr(0, star);
       for (const std::string& name : user_names(prefix)) {
-        if (row.key != "model.options.*")
+        if (!row.key.ends_with(".*"))
           take_default(row, prefix + name + row.key.substr(star + 1), name);
       }
     }
@@ -139,6 +141,19 @@ std::string toml_text(const json& value) {
   std::vector<std::string> items;
   for (const json& item : value) items.push_back(toml_text(item));
   return fmt::format("[{}]", fmt::join(items, ", "));
+}
+
+// A dotted key whose parts hold more than TOML's bare keys may.
+std::string toml_key(const std::string& key) {
+  std::vector<std::string> parts;
+  std::istringstream rest(key);
+  for (std::string part; std::getline(rest, part, '.');) {
+    const bool bare = !part.empty() && std::all_of(part.begin(), part.end(), [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '_' || c == '-';
+    });
+    parts.push_back(bare ? part : json(part).dump());
+  }
+  return fmt::format("{}", fmt::join(parts, "."));
 }
 
 }  // namespace
@@ -168,9 +183,37 @@ LoadedConfig resolve(const std::vector<ConfigEntry>& entries, const std::filesys
 
 LoadedConfig load_config(const std::filesystem::path& path,
                          const std::vector<std::string>& settings) {
-  LoadedConfig config = resolve(read_config_file(path, settings), path);
+  LoadedConfig config = resolve(merged(read_site_file(), read_config_file(path, settings)), path);
   config.text = io::read_file(path);
   return config;
+}
+
+std::string given_text(const LoadedConfig& config) {
+  std::string text, groups, group;
+  for (const ResolvedKey& key : config.keys) {
+    if (key.source == "default") continue;
+    // Lists of tables have their number in the key, and come after everything else.
+    const std::string prefix = "optimizer.group.";
+    if (!key.key.starts_with(prefix)) {
+      text += fmt::format("{} = {}\n", toml_key(key.key), toml_text(key.value));
+      continue;
+    }
+    const std::size_t dot = key.key.find('.', prefix.size());
+    const std::string number = key.key.substr(prefix.size(), dot - prefix.size());
+    if (number != group) groups += "[[optimizer.group]]\n";
+    group = number;
+    groups += fmt::format("{} = {}\n", key.key.substr(dot + 1), toml_text(key.value));
+  }
+  return text + groups;
+}
+
+std::vector<std::string> given_settings(const LoadedConfig& config) {
+  std::vector<std::string> settings;
+  for (const ResolvedKey& key : config.keys) {
+    if (key.source != "--set" || key.key.starts_with("job.")) continue;
+    settings.push_back(fmt::format("{}={}", key.key, toml_text(key.value)));
+  }
+  return settings;
 }
 
 std::string resolved_text(const LoadedConfig& config) {

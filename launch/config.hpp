@@ -7,6 +7,7 @@
 
 #include "engine/run_config.hpp"
 #include "launch/config_file.hpp"
+#include "launch/job/options.hpp"
 
 namespace hadal::launch {
 
@@ -19,6 +20,7 @@ struct ResolvedKey {
 
 struct LoadedConfig {
   engine::RunConfig run;
+  JobOptions job;
   std::vector<ResolvedKey> keys;  // in the schema's order
   std::string text;               // of the file as given
 
@@ -33,6 +35,13 @@ LoadedConfig load_config(const std::filesystem::path& path,
 
 // The checks on entries that came from anywhere; `name` is the default of run.name.
 LoadedConfig resolve(const std::vector<ConfigEntry>& entries, const std::filesystem::path& path);
+
+// What is not a default, as one TOML file with absolute paths: it stands for the config wherever it
+// lies.
+std::string given_text(const LoadedConfig& config);
+
+// What --set says of keys outside [job], as its arguments again, with absolute paths.
+std::vector<std::string> given_settings(const LoadedConfig& config);
 
 // The config with every default and where each value comes from, as TOML.
 std::string resolved_text(const LoadedConfig& config);

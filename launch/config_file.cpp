@@ -7,6 +7,7 @@
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "launch/environment.hpp"
 #include "launch/schema.hpp"
 
 namespace hadal::launch {
@@ -100,21 +101,37 @@ std::vector<ConfigEntry> read_with_includes(const std::filesystem::path& path, i
   }
   std::vector<ConfigEntry> own =
       parse_config(io::read_file(path), std::filesystem::absolute(path).lexically_normal());
-  std::vector<ConfigEntry> merged;
+  std::vector<ConfigEntry> included;
   for (const ConfigEntry& entry : own) {
     if (entry.key != "include") continue;
     if (!entry.value.is_string()) {
       throw config_error(fmt::format("{}: include must be a path in quotes", entry.source));
     }
-    merged = read_with_includes(entry.folder / entry.value.get<std::string>(), depth + 1);
+    included = read_with_includes(entry.folder / entry.value.get<std::string>(), depth + 1);
   }
-  for (ConfigEntry& entry : own) {
-    if (entry.key != "include") put(merged, std::move(entry));
-  }
-  return merged;
+  std::erase_if(own, [](const ConfigEntry& entry) { return entry.key == "include"; });
+  return merged(std::move(included), std::move(own));
 }
 
 }  // namespace
+
+std::vector<ConfigEntry> merged(std::vector<ConfigEntry> below, std::vector<ConfigEntry> above) {
+  for (ConfigEntry& entry : above) put(below, std::move(entry));
+  return below;
+}
+
+std::vector<ConfigEntry> read_site_file() {
+  const auto named = environment_variable("HADAL_SITE");
+  const std::filesystem::path path = named.value_or("/etc/hadal/site.toml");
+  if (path.empty() || (!named && !std::filesystem::exists(path))) return {};
+  std::vector<ConfigEntry> entries = read_config_file(path, {});
+  for (const ConfigEntry& entry : entries) {
+    if (entry.key.starts_with("job.")) continue;
+    throw config_error(
+        fmt::format("{}: a site's file sets keys of [job] alone, not {}", entry.source, entry.key));
+  }
+  return entries;
+}
 
 std::vector<ConfigEntry> parse_config(const std::string& text, const std::filesystem::path& path) {
   std::vector<ConfigEntry> entries;

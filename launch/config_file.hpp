@@ -24,7 +24,14 @@ struct ConfigEntry {
 std::vector<ConfigEntry> read_config_file(const std::filesystem::path& path,
                                           const std::vector<std::string>& settings);
 
-// The same from text, as if it stood in `path`.
+// Both, the second ones where a key stands in both.
+std::vector<ConfigEntry> merged(std::vector<ConfigEntry> below, std::vector<ConfigEntry> above);
+
+// Defaults of [job] for this place: $HADAL_SITE, else /etc/hadal/site.toml, or nothing. Throws a
+// config error where the file sets anything else.
+std::vector<ConfigEntry> read_site_file();
+
+// A config from text, as if it stood in `path`.
 std::vector<ConfigEntry> parse_config(const std::string& text, const std::filesystem::path& path);
 
 }  // namespace hadal::launch

@@ -4,7 +4,9 @@
 
 #include <charconv>
 #include <optional>
+#include <vector>
 
+#include "engine/comm/collectively.hpp"
 #include "io/error.hpp"
 #include "launch/environment.hpp"
 
@@ -76,15 +78,19 @@ void check_before_mpi() {
   }
 }
 
+// What describes the ranks, most exact first: under mpirun Slurm's variables are its daemons', in a
+// step the allocation's are not the step's.
 void check_after_mpi(int size) {
   const bool mpirun = environment_variable("OMPI_COMM_WORLD_SIZE").has_value();
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS",
-                           "SLURM_NTASKS", "QCG_PM_NTASKS"}) {
-    // Under mpirun the step is the launcher's own.
-    if (mpirun && std::string(name) == "SLURM_STEP_NUM_TASKS") continue;
+  const bool step = !mpirun && environment_variable("SLURM_STEP_NUM_TASKS").has_value();
+  std::vector<const char*> names{"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "QCG_PM_NTASKS"};
+  if (step) names.push_back("SLURM_STEP_NUM_TASKS");
+  if (!step && !mpirun) names.push_back("SLURM_NTASKS");
+  for (const char* name : names) {
     const auto claimed = number(name);
     if (claimed && *claimed != size) throw contradiction(name, *claimed, size);
   }
+  if (step || mpirun) return;
   const auto ntasks = number("SLURM_NTASKS");
   const auto per_node = number("SLURM_NTASKS_PER_NODE");
   const int nodes = number("SLURM_NNODES").value_or(1);
@@ -107,9 +113,12 @@ std::unique_ptr<engine::Communicator> join_ranks(bool single) {
   if (single) return engine::solo_communicator();
   check_before_mpi();
   tune_mpi();
-  auto comm = mpi_launcher() ? engine::mpi_communicator() : engine::solo_communicator();
-  check_after_mpi(comm->size());
-  return comm;
+  return mpi_launcher() ? engine::mpi_communicator() : engine::solo_communicator();
+}
+
+void check_ranks(engine::Communicator& comm, bool single) {
+  if (single) return;
+  engine::run_collectively(comm, "compare ranks", [&] { check_after_mpi(comm.size()); });
 }
 
 }  // namespace hadal::launch

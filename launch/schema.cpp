@@ -18,6 +18,7 @@ const std::vector<KeySpec>& schema() {
     add_optimizer(table);
     add_schedule(table);
     add_checkpoint(table);
+    add_job(table);
     return table.rows;
   }();
   return rows;

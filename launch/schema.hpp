@@ -7,9 +7,16 @@
 #include <vector>
 
 #include "engine/run_config.hpp"
+#include "launch/job/options.hpp"
 #include "launch/values.hpp"
 
 namespace hadal::launch {
+
+// What a config fills.
+struct Settings {
+  engine::RunConfig& run;
+  JobOptions& job;
+};
 
 struct KeySpec {
   // Dotted; a `*` stands for a name that the user chooses ("data.inputs.*.path").
@@ -21,8 +28,7 @@ struct KeySpec {
   bool identity = false;
   std::string help;
   // Puts the value into the config. `name` is what the `*` stands for.
-  std::function<void(engine::RunConfig&, const std::string& name, const nlohmann::json& value)>
-      apply;
+  std::function<void(const Settings&, const std::string& name, const nlohmann::json& value)> apply;
 };
 
 // In the order of the reference config.

@@ -59,6 +59,15 @@ struct CheckArguments {
   bool schema = false;
 };
 
+struct RenderArguments {
+  ConfigArguments config;
+  std::string form;
+  std::filesystem::path output;  // empty: standard output
+  bool self_contained = false;
+  bool check = true;
+  int api = 38;  // of slurmrestd
+};
+
 struct InspectArguments {
   std::filesystem::path path;
   std::filesystem::path samples;  // a PNG to draw; empty: none
@@ -142,6 +151,8 @@ int plan(const PlanArguments& arguments);
 // the time or the faults are used up, and compares the end with a run that nobody disturbed. Acts
 // on this host only. Throws a bug where it finds one.
 int chaos(const ChaosArguments& arguments);
+std::vector<std::string> form_names();
+int render(const RenderArguments& arguments);
 int export_model(const ExportArguments& arguments);
 
 }  // namespace hadal::launch

@@ -21,12 +21,14 @@ class Table {
   // A row; the reference stays good until the next one.
   KeySpec& add(std::string key, ValueType type, nlohmann::json otherwise, Bound bound,
                std::string help, Apply apply) {
-    rows.push_back({.key = std::move(key),
-                    .type = std::move(type),
-                    .otherwise = std::move(otherwise),
-                    .identity = bound == Bound::identity,
-                    .help = std::move(help),
-                    .apply = std::move(apply)});
+    rows.push_back(
+        {.key = std::move(key),
+         .type = std::move(type),
+         .otherwise = std::move(otherwise),
+         .identity = bound == Bound::identity,
+         .help = std::move(help),
+         .apply = [apply = std::move(apply)](const Settings& s, const std::string& name,
+                                             const nlohmann::json& v) { apply(s.run, name, v); }});
     return rows.back();
   }
   // For keys without a name in them.
@@ -36,6 +38,15 @@ class Table {
     return add(std::move(key), std::move(type), std::move(otherwise), bound, std::move(help),
                [apply = std::move(apply)](engine::RunConfig& c, const std::string&,
                                           const nlohmann::json& v) { apply(c, v); });
+  }
+  // For keys of the job, which are all free.
+  KeySpec& job(std::string key, ValueType type, nlohmann::json otherwise, std::string help,
+               std::function<void(JobOptions&, const nlohmann::json&)> apply) {
+    KeySpec& row = add(std::move(key), std::move(type), std::move(otherwise), Bound::free,
+                       std::move(help), {});
+    row.apply = [apply = std::move(apply)](const Settings& s, const std::string&,
+                                           const nlohmann::json& v) { apply(s.job, v); };
+    return row;
   }
 
   std::vector<KeySpec> rows;
@@ -57,6 +68,7 @@ void add_train(Table& table);
 void add_optimizer(Table& table);
 void add_schedule(Table& table);
 void add_checkpoint(Table& table);
+void add_job(Table& table);
 
 constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
