@@ -52,6 +52,8 @@ struct Commands {
   PlanArguments plan;
   ExportArguments exported;
   RenderArguments rendered;
+  SubmitArguments submitted;
+  JobArguments job;
   BenchReduceArguments bench_reduce;
   StatsArguments stats;
   BenchReadArguments bench_read;
@@ -214,6 +216,47 @@ void add_render(CLI::App& app, Commands& commands) {
       ->check(CLI::Range(38, 42))
       ->capture_default_str();
   verb->callback([&] { commands.run = [&] { return render(commands.rendered); }; });
+}
+
+void add_address(CLI::App* verb, BatchSystemAddress& address) {
+  verb->add_option("--to", address.system, "Who takes jobs; slurm is reached by its commands")
+      ->check(CLI::IsMember(batch_system_names()));
+  verb->add_option("--endpoint", address.endpoint,
+                   "Of slurmrestd or qcg: http://host:port, https://host/api, unix:/path");
+  verb->add_option("--token-file", address.token, "A file, readable by its owner alone");
+  verb->add_option("--api", address.api, "Of slurmrestd: 38 for v0.0.38")
+      ->check(CLI::Range(38, 42));
+}
+
+void add_jobs(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand("submit", "Hand the run to a batch system as a job");
+  SubmitArguments& submitted = commands.submitted;
+  add_config(verb, submitted.config);
+  add_address(verb, submitted.address);
+  verb->add_option("--times", submitted.times,
+                   "So many jobs, one after the other, where a job cannot go on by itself")
+      ->check(CLI::Range(1, 1000));
+  verb->add_flag("--self-contained", submitted.self_contained,
+                 "Carry the config inside, for places where nobody can put it");
+  verb->add_flag("!--no-check", submitted.check,
+                 "Look at neither data nor memory and disk, which are not here");
+  verb->add_flag("--dry-run", submitted.dry_run, "Show what would be handed over");
+  verb->callback([&] { commands.run = [&] { return submit(commands.submitted); }; });
+
+  for (const bool cancels : {false, true}) {
+    verb = cancels ? app.add_subcommand("cancel", "End the run's job, with its state saved")
+                   : app.add_subcommand("status", "Of the run's job, and of the run");
+    add_config(verb, commands.job.config);
+    verb->get_option("CONFIG")->description("The run's TOML file, or its run folder");
+    add_address(verb, commands.job.address);
+    verb->add_option("--id", commands.job.id, "Of a job that was not submitted from here");
+    if (!cancels) verb->add_flag("--json", commands.job.json, "One JSON document");
+    verb->callback([&commands, cancels] {
+      commands.run = [&commands, cancels] {
+        return cancels ? cancel(commands.job) : status(commands.job);
+      };
+    });
+  }
 }
 
 void add_bench_step(CLI::App* bench, Commands& commands) {
@@ -450,6 +493,7 @@ int run_command_line(int argc, char** argv) {
   add_pack(app, commands);
   add_others(app, commands);
   add_render(app, commands);
+  add_jobs(app, commands);
   add_bench(app, commands);
   add_chaos(app, commands);
   try {

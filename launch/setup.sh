@@ -10,11 +10,11 @@ TORCH="torch==2.11.0"
 DEBIAN_PACKAGES=(g++ cmake ninja-build ccache pkg-config git ca-certificates python3 python3-venv
   libhwy-dev libcli11-dev libtomlplusplus-dev libspdlog-dev libfmt-dev nlohmann-json3-dev
   libxxhash-dev zlib1g-dev libdeflate-dev liblz4-dev libzstd-dev libblosc-dev libaec-dev liburing-dev
-  libturbojpeg0-dev libpng-dev libsndfile1-dev)
+  libturbojpeg0-dev libpng-dev libsndfile1-dev libcurl4-openssl-dev)
 FEDORA_PACKAGES="gcc-c++ cmake ninja-build ccache git python3 openmpi-devel hdf5-devel highway-devel
   cli11-devel tomlplusplus-devel spdlog-devel fmt-devel json-devel xxhash-devel zlib-devel
   libdeflate-devel lz4-devel libzstd-devel blosc-devel blosc2-devel libaec-devel liburing-devel
-  turbojpeg-devel libpng-devel libsndfile-devel"
+  turbojpeg-devel libpng-devel libsndfile-devel libcurl-devel"
 
 say() { printf '== %s\n' "$*"; }
 

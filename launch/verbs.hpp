@@ -9,6 +9,7 @@
 
 #include "engine/comm/communicator.hpp"
 #include "io/pack.hpp"
+#include "launch/job/batch_system.hpp"
 
 namespace hadal::launch {
 
@@ -66,6 +67,23 @@ struct RenderArguments {
   bool self_contained = false;
   bool check = true;
   int api = 38;  // of slurmrestd
+};
+
+struct SubmitArguments {
+  ConfigArguments config;
+  BatchSystemAddress address{.system = "", .api = 0};  // empty, 0: the usual one
+  int times = 1;
+  bool self_contained = false;
+  bool check = true;
+  bool dry_run = false;
+};
+
+// Of status and cancel.
+struct JobArguments {
+  ConfigArguments config;                              // or a run folder
+  BatchSystemAddress address{.system = "", .api = 0};  // what is empty: as it was submitted
+  std::string id;
+  bool json = false;
 };
 
 struct InspectArguments {
@@ -153,6 +171,9 @@ int plan(const PlanArguments& arguments);
 int chaos(const ChaosArguments& arguments);
 std::vector<std::string> form_names();
 int render(const RenderArguments& arguments);
+int submit(const SubmitArguments& arguments);
+int status(const JobArguments& arguments);
+int cancel(const JobArguments& arguments);
 int export_model(const ExportArguments& arguments);
 
 }  // namespace hadal::launch

@@ -93,7 +93,11 @@ ordered_json slurmrestd_job(const JobDescription& job) {
     fields["kill_warning_flags"] = ordered_json::array({"BATCH_JOB"});
     fields["open_mode"] = ordered_json::array({"APPEND"});
   } else {
-    fields["signal"] = fmt::format("B:USR1@{}", job.signal_lead);
+    // Signals for the script alone cannot be said here. These reach the ranks, which is as good; but
+    // under mpirun its daemons, which is not: the run stops by the allocation's end then.
+    if (o.launcher == Launcher::srun) {
+      fields["signal"] = fmt::format("USR1@{}", job.signal_lead);
+    }
     fields["open_mode"] = "append";
     fields["cpu_binding_hint"] = "nomultithread";
   }
