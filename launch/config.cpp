@@ -189,9 +189,12 @@ LoadedConfig load_config(const std::filesystem::path& path,
 }
 
 std::string given_text(const LoadedConfig& config) {
-  std::string text, groups, group;
+  // These follow from where the file lies, unless it says so itself.
+  std::string text = fmt::format("run.name = {}\nrun.dir = {}\n", json(config.run.run.name).dump(),
+                                 json(config.run.run.dir.string()).dump());
+  std::string groups, group;
   for (const ResolvedKey& key : config.keys) {
-    if (key.source == "default") continue;
+    if (key.source == "default" || key.key == "run.name" || key.key == "run.dir") continue;
     // Lists of tables have their number in the key, and come after everything else.
     const std::string prefix = "optimizer.group.";
     if (!key.key.starts_with(prefix)) {

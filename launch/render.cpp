@@ -20,7 +20,7 @@ int render(const RenderArguments& arguments) {
   JobDescription job =
       describe_job(config, arguments.config.config,
                    arguments.self_contained ? ConfigPlace::inside : ConfigPlace::where_it_is,
-                   arguments.check ? find_needs(config) : JobNeeds{});
+                   arguments.check ? std::optional(find_needs(config)) : std::nullopt);
   job.slurmrestd = arguments.api;
   const std::string text = render(form, job);
   if (arguments.output.empty()) {

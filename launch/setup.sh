@@ -53,7 +53,8 @@ stop_with_advice() {
 hadal: $1
 
 Install them as an administrator:
-  Debian, Ubuntu:  apt-get install ${DEBIAN_PACKAGES[*]} libopenmpi-dev openmpi-bin libhdf5-dev catch2 clang-format procps strace iproute2
+  Debian, Ubuntu:  apt-get install ${DEBIAN_PACKAGES[*]} libopenmpi-dev openmpi-bin libhdf5-dev catch2 clang-format procps strace iproute2 \
+                   shellcheck libslurm-dev slurmctld slurmd slurm-client slurmrestd
   Fedora, RHEL:    dnf install $(echo $FEDORA_PACKAGES) catch-devel
 
 or use environment modules: load MPI, HDF5 and CMake, and name the places of other libraries:

@@ -2,14 +2,24 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#if __has_include(<slurm/slurm.h>)
+#include <slurm/slurm.h>
+#endif
 
 #include <ctime>
 #include <string>
+#include <type_traits>
 
 #include "io/log.hpp"
 
 namespace hadal::launch {
 namespace {
+
+// Plain values in and out: layouts of Slurm's structures change from release to release.
+using AskEnd = int (*)(std::uint32_t, std::time_t*);
+#ifdef SLURM_VERSION_NUMBER
+static_assert(std::is_same_v<decltype(&::slurm_get_end_time), AskEnd>);
+#endif
 
 // The numbers of libslurm.so, the newest first: 50 is years ahead, 35 is Slurm 20.02.
 constexpr int kNewest = 50;
@@ -41,8 +51,7 @@ double slurm_end_time(std::uint32_t job) {
   if (auto* const init = reinterpret_cast<void (*)(const char*)>(::dlsym(library, "slurm_init"))) {
     init(nullptr);
   }
-  auto* const ask = reinterpret_cast<int (*)(std::uint32_t, std::time_t*)>(
-      ::dlsym(library, "slurm_get_end_time"));
+  auto* const ask = reinterpret_cast<AskEnd>(::dlsym(library, "slurm_get_end_time"));
   if (ask == nullptr) return unknown("libslurm.so has no slurm_get_end_time");
   std::time_t end = 0;
   if (ask(job, &end) != 0 || end <= 0) return unknown("Slurm does not tell");

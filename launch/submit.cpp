@@ -94,16 +94,18 @@ int submit(const SubmitArguments& arguments) {
   const JobDescription job =
       describe_job(config, arguments.config.config,
                    arguments.self_contained ? ConfigPlace::inside : ConfigPlace::where_it_is,
-                   arguments.check ? find_needs(config) : JobNeeds{});
+                   arguments.check ? std::optional(find_needs(config)) : std::nullopt);
   const std::string preview = system->preview(job);
   if (arguments.dry_run) {
     fmt::print("{}", preview);
     return 0;
   }
   // Slurm opens the log before the script begins, and fails without a word where its folder is not.
-  const bool seen_from_here = !arguments.self_contained || fs::exists(job.run.parent_path());
-  if (seen_from_here) {
-    io::create_folders(job.log());
+  // A job that brings its config may run where nothing is seen from here.
+  const bool seen_from_here = !job.is_self_contained() || fs::exists(job.run.parent_path());
+  if (seen_from_here) io::create_folders(job.log());
+  const bool by_file = address.system == "slurm" || !job.is_self_contained();
+  if (by_file) {
     io::write_file_atomically(job.script(),
                               address.system == "slurm" ? preview : whole_script(job, {}));
   }

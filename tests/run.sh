@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests: builds with warnings as errors, runs every label (unit, mpi, python), the unit tests again
+# All tests: builds with warnings as errors, runs every label (unit, mpi, python, cluster), the unit tests again
 # under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz targets for a minute each
 # (HADAL_FUZZ_SECONDS changes that). Ends with ctest's summary.
 set -euo pipefail
@@ -7,14 +7,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 source launch/digits.sh
 
-hadal_setup catch2 clang-format procps strace iproute2
+hadal_setup catch2 clang-format procps strace iproute2 shellcheck libslurm-dev slurmctld slurmd slurm-client slurmrestd
 # The peers: PyTorch itself, torchvision, safetensors and h5py. Brought while the compiler works.
 make_venv
 bring_peers() {
-  if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, hdf5plugin, netCDF4, pandas, tables, pytest, importlib.util
+  if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, hdf5plugin, netCDF4, pandas, tables, pytest, toscaparser, yaml, jsonschema, importlib.util
 assert importlib.util.find_spec("facenet_pytorch")' 2>/dev/null; then
     say "bringing PyTorch and its peers into .deps/venv"
-    "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py hdf5plugin netCDF4 numpy pandas tables pytest
+    "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py hdf5plugin netCDF4 numpy pandas tables pytest tosca-parser pyyaml jsonschema
     # Published weights to load; its own dependencies are not needed for that.
     "$VENV/bin/python" -m pip install -q --no-deps facenet-pytorch==2.6.0
   fi

@@ -40,10 +40,10 @@ std::string job_name(const std::string& run, const fs::path& folder) {
 
 // Folders of the nodes' own: what is written there is gone, or unseen by the others.
 bool is_of_one_node(const fs::path& path) {
-  for (const char* root : {"/tmp", "/var/tmp", "/dev/shm", "/run"}) {
-    const auto [end, rest] =
-        std::mismatch(fs::path(root).begin(), fs::path(root).end(), path.begin(), path.end());
-    if (end == fs::path(root).end()) return true;
+  for (const fs::path root : {"/tmp", "/var/tmp", "/dev/shm", "/run"}) {
+    if (std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end()) {
+      return true;
+    }
   }
   return false;
 }
@@ -86,14 +86,14 @@ std::vector<std::string> folders_to_bind(const LoadedConfig& config, const fs::p
 struct Contradictions {
   const LoadedConfig& config;
   const JobDescription& job;
-  const JobNeeds& needs;
+  const std::optional<JobNeeds>& needs;
   std::vector<std::string> faults;
 
   void find() {
     look_at_resources();
     look_at_texts();
     look_at_time();
-    look_at_needs();
+    if (needs) look_at_place(*needs);
   }
 
   void say(std::string fault) { faults.push_back(std::move(fault)); }
@@ -118,12 +118,6 @@ struct Contradictions {
         (job.has("job.container.bind") || job.has("job.container.runtime") ||
          job.has("job.container.options"))) {
       say("job.container.image is missing: the container that the other keys are about");
-    }
-    if (is_of_one_node(job.run)) {
-      say(
-          fmt::format("run.dir = {} is of one node, not of the job; name a folder that all nodes "
-                      "share",
-                      job.run.string()));
     }
   }
 
@@ -200,30 +194,36 @@ struct Contradictions {
     }
   }
 
-  void look_at_needs() {
+  void look_at_place(const JobNeeds& found) {
     const JobOptions& o = job.options;
-    if (needs.micro_batches > 0 && o.ranks() > needs.micro_batches) {
+    if (is_of_one_node(job.run)) {
+      say(
+          fmt::format("run.dir = {} is of one node, not of the job; name a folder that all nodes "
+                      "share",
+                      job.run.string()));
+    }
+    if (found.micro_batches > 0 && o.ranks() > found.micro_batches) {
       say(
           fmt::format("job.nodes × job.ranks_per_node = {} ranks, but a step has {} micro-batches "
                       "(train.global_batch ÷ train.micro_batch); take at most {} ranks",
-                      o.ranks(), needs.micro_batches, needs.micro_batches));
+                      o.ranks(), found.micro_batches, found.micro_batches));
     }
-    if (o.memory_per_node > 0 && needs.memory_per_node > o.memory_per_node) {
+    if (o.memory_per_node > 0 && found.memory_per_node > o.memory_per_node) {
       say(
           fmt::format("job.memory_per_node = {}, but {} ranks with one worker each need {} besides "
                       "the model's activations (\"hadal plan\" tells more)",
-                      gib(o.memory_per_node), o.ranks_per_node, gib(needs.memory_per_node)));
+                      gib(o.memory_per_node), o.ranks_per_node, gib(found.memory_per_node)));
     }
-    if (needs.checkpoint_bytes == 0) return;
+    if (found.checkpoint_bytes == 0) return;
     fs::path folder = job.run;
     std::error_code failure;
     while (!fs::exists(folder, failure) && folder.has_relative_path())
       folder = folder.parent_path();
     const std::int64_t free = io::free_bytes(folder);
-    const std::int64_t wanted = needs.checkpoint_bytes * needs.checkpoints;
+    const std::int64_t wanted = found.checkpoint_bytes * found.checkpoints;
     if (free >= 0 && free < wanted) {
       say(fmt::format("{} has {} free; {} checkpoints of {} do not fit (checkpoint.keep)",
-                      folder.string(), gib(free), needs.checkpoints, gib(needs.checkpoint_bytes)));
+                      folder.string(), gib(free), found.checkpoints, gib(found.checkpoint_bytes)));
     }
   }
 };
@@ -239,7 +239,7 @@ bool JobDescription::has(const std::string& key) const {
 }
 
 JobDescription describe_job(const LoadedConfig& config, const std::filesystem::path& config_file,
-                            ConfigPlace place, const JobNeeds& needs) {
+                            ConfigPlace place, const std::optional<JobNeeds>& needs) {
   JobDescription job{.options = config.job,
                      .run = config.run.run.dir,
                      .config = fs::absolute(config_file).lexically_normal(),
@@ -253,9 +253,10 @@ JobDescription describe_job(const LoadedConfig& config, const std::filesystem::p
     job.config_text = given_text(config);
     job.settings.clear();
   }
+  const std::int64_t checkpoint_bytes = needs ? needs->checkpoint_bytes : 0;
   job.signal_lead = job.options.signal_lead > 0
                         ? job.options.signal_lead
-                        : std::max(kLeastLead, 60 + needs.checkpoint_bytes / kSlowStorage);
+                        : std::max(kLeastLead, 60 + checkpoint_bytes / kSlowStorage);
   if (!job.options.container.image.empty()) {
     job.binds = folders_to_bind(config, job.config);
     for (const std::string& bind : job.options.container.bind) job.binds.push_back(bind);

@@ -3,6 +3,7 @@
 // it. The forms (forms.hpp) are texts of this; nothing here asks a network or MPI.
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,21 +27,23 @@ struct JobDescription {
 
   std::filesystem::path log() const { return run / "log"; }
   std::filesystem::path script() const { return log() / "job.sh"; }
+  bool is_self_contained() const { return !config_text.empty(); }
   bool has(const std::string& key) const;
 };
 
-// What a job costs besides its time; all 0 where nobody looked (--no-check).
+// What a job costs besides its time.
 struct JobNeeds {
   std::int64_t micro_batches = 0;
   std::int64_t memory_per_node = 0;  // bytes, with one worker a rank
   std::int64_t checkpoint_bytes = 0;
-  int checkpoints = 0;  // that lie there at once
+  std::int64_t checkpoints = 0;  // that lie there at once
 };
 
 enum class ConfigPlace { where_it_is, inside };
 
-// Throws one config error that lists every contradiction.
+// Throws one config error that lists every contradiction. Without `needs` nothing is said about
+// this place: data, memory, disk and whether the nodes share a folder.
 JobDescription describe_job(const LoadedConfig& config, const std::filesystem::path& config_file,
-                            ConfigPlace place, const JobNeeds& needs);
+                            ConfigPlace place, const std::optional<JobNeeds>& needs);
 
 }  // namespace hadal::launch

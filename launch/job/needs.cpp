@@ -19,7 +19,7 @@ JobNeeds find_needs(const LoadedConfig& config) {
           .memory_per_node = parameters + copy +
                              job.ranks_per_node * (size.worker_bytes + run.data.batch.memory_bytes),
           .checkpoint_bytes = size.checkpoint_bytes,
-          .checkpoints = static_cast<int>(run.checkpoint.keep) + 1};
+          .checkpoints = run.checkpoint.keep + 1};
 }
 
 }  // namespace hadal::launch

@@ -19,9 +19,15 @@ std::string job_folder(const JobDescription& job) {
   return (job.run.parent_path() / "qcg" / job.name).string();
 }
 
+// Where the job's own words go: the gateway does not make the run folder.
+std::string output_file(const JobDescription& job) {
+  return job.is_self_contained() ? job_folder(job) + "/job.out"
+                                 : (job.log() / "job-qcg.out").string();
+}
+
 // Gateways cut arguments at spaces.
 void refuse_spaces(const JobDescription& job) {
-  if (job.config_text.empty() && job.script().string().find(' ') != std::string::npos) {
+  if (!job.is_self_contained() && job.script().string().find(' ') != std::string::npos) {
     throw io::Error(io::ErrorKind::config,
                     fmt::format("QCG cuts arguments at spaces, and {} has one: choose another "
                                 "run.dir, or render with --self-contained",
@@ -32,12 +38,12 @@ void refuse_spaces(const JobDescription& job) {
 // How the job's script comes to run: from the run folder, or out of a variable.
 std::vector<std::string> script_arguments(const JobDescription& job) {
   refuse_spaces(job);
-  if (job.config_text.empty()) return {job.script().string()};
+  if (!job.is_self_contained()) return {job.script().string()};
   return {"-c", "base64${IFS}-d<<<$HADAL_JOB|bash"};
 }
 
 ordered_json script_environment(const JobDescription& job) {
-  if (job.config_text.empty()) return ordered_json::object();
+  if (!job.is_self_contained()) return ordered_json::object();
   return {{"HADAL_JOB", base64(whole_script(job, {}))}};
 }
 
@@ -60,8 +66,10 @@ std::string qcg_script(const JobDescription& job) {
   add(fmt::format("nodes={}:{}:{}", o.nodes, o.cpus_per_node(), o.ranks_per_node));
   if (o.memory_per_node > 0) add(fmt::format("memory={}", mebibytes(o.memory_per_node)));
   add(fmt::format("walltime=PT{}M", o.time / 60));
+  const std::string output =
+      job.is_self_contained() ? job.name + "-" : (job.log() / "job-").string();
   for (const char* stream : {"output", "error"}) {
-    add(fmt::format("{}={}", stream, (job.log() / "job-${JOB_ID}.out").string()));
+    add(fmt::format("{}={}${{JOB_ID}}.out", stream, output));
   }
   if (!o.mail.empty()) add("notify=mailto:" + o.mail);
   JobDescription rest = job;
@@ -87,7 +95,7 @@ ordered_json qcg_job(const JobDescription& job) {
            {{"executable", "/bin/bash"},
             {"args", script_arguments(job)},
             {"directory", job_folder(job)},
-            {"std_outerr", (job.log() / "job-qcg.out").string()},
+            {"std_outerr", output_file(job)},
             {"environment", script_environment(job)},
             {"directory_policy", {{"create", "OVERWRITE"}, {"remove", "NEVER"}}}}},
           {"resources", resources}};
@@ -118,7 +126,7 @@ std::string tosca_template(const JobDescription& job) {
   properties["executable"] = "/bin/bash";
   properties["arguments"] = script_arguments(job);
   properties["directory"] = job_folder(job);
-  properties["std_outerr"] = (job.log() / "job-qcg.out").string();
+  properties["std_outerr"] = output_file(job);
   properties["note"] = "hadal " + job.name;
   properties["batch_system_options"] = more;
   const ordered_json environment = script_environment(job);

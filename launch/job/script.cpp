@@ -93,7 +93,8 @@ std::string bring(const JobDescription& job) {
   if (options.on_stop == OnStop::chain) {
     text += "[ \"$0\" -ef log/job.sh ] || cp -- \"$0\" log/job.sh || exit 74\n";
   }
-  if (!job.config_text.empty()) {
+  if (job.is_self_contained()) {
+    text += "exec >>\"log/job-${SLURM_JOB_ID:-local}.out\" 2>&1\n";
     text += fmt::format("cat >job.toml.tmp <<'{}' && mv job.toml.tmp job.toml || exit 74\n{}{}\n",
                         kEndOfConfig, job.config_text, kEndOfConfig);
   }
@@ -196,8 +197,10 @@ fi
   }
   return R"sh(if [ $again = yes ]; then
   say "step $step, to be gone on with: queued again"
-  # Slurm ends this shell then.
-  if scontrol requeue "$SLURM_JOB_ID"; then sleep 300; fi
+  # Slurm ends this shell then, beginning with what it waits for.
+  if scontrol requeue "$SLURM_JOB_ID"; then
+    for _ in {1..300}; do sleep 1; done
+  fi
   say 'the job cannot be queued again here (JobRequeue=0?); set job.on_stop = "chain"' >&2
 fi
 )sh";
@@ -243,10 +246,7 @@ std::vector<std::string> launcher_words(const JobOptions& options) {
             "--map-by",
             fmt::format("ppr:{}:node", options.ranks_per_node),
             "--bind-to",
-            "none",
-            "--mca",
-            "odls_base_sigkill_timeout",
-            "120"};
+            "none"};
   }
   std::vector<std::string> words{"srun",
                                  fmt::format("--nodes={}", options.nodes),

@@ -52,7 +52,10 @@ std::string slurm_script(const JobDescription& job) {
   add("--time=" + clock_text(o.time));
   add(o.pass_env.empty() ? "--export=NONE"
                          : fmt::format("--export={}", fmt::join(o.pass_env, ",")));
-  add("--output=" + sbatch_path((job.log() / "job-").string()) + "%j.out\"");
+  // Slurm does not make the folder; what brings its config writes there itself.
+  add(job.is_self_contained()
+          ? fmt::format("--output={}-%j.out", job.name)
+          : "--output=" + sbatch_path((job.log() / "job-").string()) + "%j.out\"");
   for (const std::string& option : slurm_options(job)) add(option);
   return whole_script(job, lines);
 }
@@ -93,8 +96,8 @@ ordered_json slurmrestd_job(const JobDescription& job) {
     fields["kill_warning_flags"] = ordered_json::array({"BATCH_JOB"});
     fields["open_mode"] = ordered_json::array({"APPEND"});
   } else {
-    // Signals for the script alone cannot be said here. These reach the ranks, which is as good; but
-    // under mpirun its daemons, which is not: the run stops by the allocation's end then.
+    // Signals for the script alone cannot be said here. These reach the ranks, which is as good;
+    // but under mpirun its daemons, which is not: the run stops by the allocation's end then.
     if (o.launcher == Launcher::srun) {
       fields["signal"] = fmt::format("USR1@{}", job.signal_lead);
     }
@@ -102,8 +105,9 @@ ordered_json slurmrestd_job(const JobDescription& job) {
     fields["cpu_binding_hint"] = "nomultithread";
   }
   fields["requeue"] = o.on_stop == OnStop::requeue;
-  fields["current_working_directory"] = job.run.string();
-  fields["standard_output"] = (job.log() / "job-%j.out").string();
+  fields["current_working_directory"] = job.is_self_contained() ? "/" : job.run.string();
+  fields["standard_output"] =
+      job.is_self_contained() ? "/dev/null" : (job.log() / "job-%j.out").string();
   // It has to be there; the script makes its own.
   const std::string path = "/usr/local/bin:/usr/bin:/bin";
   fields["environment"] =
@@ -117,7 +121,8 @@ ordered_json slurmrestd_job(const JobDescription& job) {
 }
 
 std::string firecrest_job(const JobDescription& job) {
-  ordered_json fields = {{"name", job.name}, {"workingDirectory", job.run.string()}};
+  ordered_json fields = {{"name", job.name},
+                         {"workingDirectory", job.is_self_contained() ? "/" : job.run.string()}};
   if (!job.options.account.empty()) fields["account"] = job.options.account;
   // It has no words for nodes, tasks or time: they stand in the script.
   fields["env"] = ordered_json::object();

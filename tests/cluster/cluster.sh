@@ -107,6 +107,8 @@ stop() {
       ip netns pids "hadal-n$node" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
       sleep 0.1
     done
+    # At once: the name space itself may live on in what is just ending.
+    ip link delete "hadal-v$node" 2>/dev/null || true
     ip netns delete "hadal-n$node" 2>/dev/null || true
   done
   ip link delete "$BRIDGE" 2>/dev/null || true

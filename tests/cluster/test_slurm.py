@@ -6,11 +6,12 @@ import signal
 import subprocess
 
 import pytest
-from conftest import HADAL, ROOT, until
+from conftest import until
 
 SHORT = 60
+LONG = 6000
 # More than the shortest job that Slurm allows has time for.
-LONG = 12000
+LONGEST = 14000
 
 
 def assert_each_step_once(job, steps):
@@ -36,21 +37,19 @@ def test_a_job_ends_with_the_bits_of_one_rank(new_job, reference, cluster, launc
 
 
 def test_the_end_of_its_time_and_five_more_stops_change_nothing(new_job, reference, cluster):
-    job = new_job(LONG, "2000st")
-    job.set("job", "max_restarts = 12")
-    # The shortest limit that Slurm knows; the first life has it all, the next ones stop of themselves sooner.
-    job.config.write_text(job.config.read_text().replace('time = "00:10:00"', 'time = "00:01:00"\nsignal_lead = "20s"'))
+    job = new_job(LONGEST, "2000st")
+    # The shortest limit that Slurm knows: the first life has it all, the next ones stop of themselves sooner.
+    job.config.write_text(job.config.read_text().replace('time = "00:10:00"', 'time = "00:01:00"\nsignal_lead = "30s"'))
     number = job.submit()
     until(lambda: len(job.words()) == 1, 90, job.output)
-    job.config.write_text('run.deadline = "33s"\n' + job.config.read_text())
+    job.config.write_text('run.deadline = "3s"\n' + job.config.read_text())
     until(lambda: cluster.hurry(number) or len(job.words()) >= 6, 150, job.output)
-    job.config.write_text(job.config.read_text().replace('run.deadline = "33s"\n', ""))
+    job.config.write_text(job.config.read_text().replace('run.deadline = "3s"\n', ""))
     cluster.wait(number)
     assert {reason for code, reason, *_ in job.words() if code == 75} <= {"time", "usr1"}
-    assert len(job.words()) >= 6
-    assert_each_step_once(job, LONG)
-    assert job.model() == reference(LONG)
-    assert f"job {number}.5 on" in job.output()
+    assert f"job {number}.6 on" in job.output()
+    assert_each_step_once(job, LONGEST)
+    assert job.model() == reference(LONGEST)
 
 
 def test_a_chain_of_jobs(new_job, reference, cluster):
@@ -105,7 +104,8 @@ def test_ends_that_nobody_asked_for(new_job, reference, cluster):
     until(lambda: job.status()["state"] == "running" and job.status()["step"] > before + 300, 60, job.output)
     cluster.say("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
     until(lambda: cluster.state(number) == "PENDING", 60)
-    cluster.say("scontrol", "update", "NodeName=n2", "State=RESUME")
+    # It may have come back by itself.
+    subprocess.run(["scontrol", "update", "NodeName=n2", "State=RESUME"], capture_output=True, check=False)
     cluster.wait(number)
     assert job.model() == reference(LONG)
 
@@ -126,9 +126,7 @@ def test_term_while_the_job_runs_is_not_the_end(new_job, reference, cluster, lau
 
 def test_a_failed_training_is_a_failed_job(new_job, cluster):
     job = new_job(SHORT, "20st")
-    # Found by the ranks alone, so that submit lets it pass.
-    job.set("optimizer", "eps = 1e-300")
-    job.set("job", "setup = [\"export HADAL_TEST=1\"]")
+    # Nothing that could be seen before the job.
     job.config.write_text(job.config.read_text().replace("lr = 1e-3", "lr = 1e30"))
     number = job.submit()
     cluster.wait(number, "FAILED")
@@ -176,12 +174,9 @@ def test_the_rest_interface(new_job, reference, cluster):
     number = job.submit(*address)
     cluster.wait(number)
     assert job.model() == reference(LONG)
-    assert "no such job" in job.hadal("status", "--id", "4000000") or "unknown" in job.hadal("status", "--id", "4000000")
+    assert job.hadal("status", "--id", "4000000").startswith("job 4000000: unknown")
 
 
-def test_what_the_ranks_of_a_step_see(cluster, tmp_path):
-    """Cores on srun's line, whatever sbatch was told (since 22.05 it inherits none); GPUs of the node, not of the task."""
+def test_a_task_sees_the_gpus_of_its_node(cluster):
     lines = cluster.say("srun", "--nodes=2", "--ntasks=2", "--gres=gpu:2", "--gpu-bind=none", "bash", "-c", "echo $SLURM_GPUS_ON_NODE $CUDA_VISIBLE_DEVICES")
     assert lines.split("\n") == ["2 0,1"] * 2
-    assert subprocess.run([HADAL, "--version"], check=True, capture_output=True).returncode == 0
-    assert ROOT.is_dir()
