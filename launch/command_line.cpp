@@ -52,6 +52,7 @@ struct Commands {
   PlanArguments plan;
   ExportArguments exported;
   RenderArguments rendered;
+  DoctorArguments doctor;
   SubmitArguments submitted;
   JobArguments job;
   BenchReduceArguments bench_reduce;
@@ -216,6 +217,19 @@ void add_render(CLI::App& app, Commands& commands) {
       ->check(CLI::Range(38, 42))
       ->capture_default_str();
   verb->callback([&] { commands.run = [&] { return render(commands.rendered); }; });
+}
+
+void add_doctor(CLI::App& app, Commands& commands) {
+  CLI::App* verb = app.add_subcommand(
+      "doctor", "Is this place fit? Ranks, cores, memory, network, storage; best in a job");
+  add_config(verb, commands.doctor.config, /*required=*/false);
+  verb->add_flag("--json", commands.doctor.json, "One JSON document");
+  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
+  verb->callback([&] {
+    commands.run_on_ranks = [&](engine::Communicator& comm) {
+      return doctor(commands.doctor, comm);
+    };
+  });
 }
 
 void add_address(CLI::App* verb, BatchSystemAddress& address) {
@@ -494,6 +508,7 @@ int run_command_line(int argc, char** argv) {
   add_others(app, commands);
   add_render(app, commands);
   add_jobs(app, commands);
+  add_doctor(app, commands);
   add_bench(app, commands);
   add_chaos(app, commands);
   try {

@@ -86,6 +86,11 @@ struct JobArguments {
   bool json = false;
 };
 
+struct DoctorArguments {
+  ConfigArguments config;  // may be empty
+  bool json = false;
+};
+
 struct InspectArguments {
   std::filesystem::path path;
   std::filesystem::path samples;  // a PNG to draw; empty: none
@@ -153,6 +158,8 @@ struct ChaosArguments {
 int train(const TrainArguments& arguments, engine::Communicator& comm, double& patience);
 int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm);
 int stats(const StatsArguments& arguments, engine::Communicator& comm);
+// Returns a launch error's code where something does not fit.
+int doctor(const DoctorArguments& arguments, engine::Communicator& comm);
 int predict(const PredictArguments& arguments, engine::Communicator& comm);
 std::vector<std::string> bench_models();
 int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);

@@ -116,6 +116,9 @@ class Job:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
 
+    def render(self, form):
+        return subprocess.run([HADAL, "render", form, self.config], capture_output=True, text=True, check=True, timeout=120).stdout
+
     def submit(self, *arguments):
         return self.hadal("submit", *arguments).split()[1]
 

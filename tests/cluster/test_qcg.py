@@ -1,12 +1,11 @@
 """The same jobs through QCG: its gateway's REST interface, its script lines, and the template that the PaaS orchestrator deploys."""
 
 import json
-import subprocess
 
 import pytest
 import qcg
 import yaml
-from conftest import HADAL, SCRATCH, until
+from conftest import SCRATCH, until
 
 STEPS = 3000
 
@@ -70,7 +69,7 @@ def test_script_lines(new_job, reference, cluster):
     job = new_job(STEPS, "1000st", "qcg-lines")
     (job.run / "log").mkdir(parents=True)
     path = job.folder / "job.qcg"
-    subprocess.run([HADAL, "render", "qcg", job.config, "--output", path], check=True, timeout=60)
+    path.write_text(job.render("qcg"))
     cluster.wait(qcg.submit_script(path))
     assert job.model() == reference(STEPS)
 
@@ -79,8 +78,7 @@ def test_what_the_orchestrator_makes_of_the_template(new_job):
     """It hands the properties of the node on, `gpus` as --gres and batch_system_options behind it (QcgServiceImpl)."""
     job = new_job(STEPS, "1000st", "tosca")
     job.set("job", "gpus_per_node = 2", 'queue = "main"', 'account = "acc"', 'memory_per_node = "4GiB"')
-    shown = subprocess.run([HADAL, "render", "tosca", job.config], capture_output=True, text=True, check=True).stdout
-    template = yaml.safe_load(shown)["topology_template"]
+    template = yaml.safe_load(job.render("tosca"))["topology_template"]
     values = {name: given["default"] for name, given in template["inputs"].items()}
     properties = template["node_templates"]["training"]["properties"]
     properties = {name: values[given["get_input"]] if isinstance(given, dict) and "get_input" in given else given for name, given in properties.items()}
@@ -92,7 +90,7 @@ def test_what_the_orchestrator_makes_of_the_template(new_job):
             {name: properties[name] for name in ("total_cores", "total_nodes", "cores_per_node", "memory_per_node")}
             | {"native": [f"--gres=gpu:{properties['gpus']}", *properties["batch_system_options"]]}]},
     }
-    expected = json.loads(subprocess.run([HADAL, "render", "qcg-rest", job.config], capture_output=True, text=True, check=True).stdout)
+    expected = json.loads(job.render("qcg-rest"))
     del expected["attributes"], expected["execution"]["environment"]
     for document in (made, expected):
         document["resources"]["components"][0]["native"].sort()

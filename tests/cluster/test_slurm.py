@@ -180,3 +180,26 @@ def test_the_rest_interface(new_job, reference, cluster):
 def test_a_task_sees_the_gpus_of_its_node(cluster):
     lines = cluster.say("srun", "--nodes=2", "--ntasks=2", "--gres=gpu:2", "--gpu-bind=none", "bash", "-c", "echo $SLURM_GPUS_ON_NODE $CUDA_VISIBLE_DEVICES")
     assert lines.split("\n") == ["2 0,1"] * 2
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_the_doctor_looks_at_the_nodes_first(new_job, cluster, launcher):
+    job = new_job(SHORT, "20st")
+    job.set("job", "doctor = true", f'launcher = "{launcher}"')
+    number = job.submit()
+    cluster.wait(number)
+    told = job.output()
+    assert re.search(rf"ok +ranks +2 ranks on n1, 2 ranks on n2, by {launcher}", told), told
+    assert re.search(r"ok +network +[\d.]+ GB/s each way between hosts", told) and re.search(r"ok +shared folder", told), told
+    assert re.search(r"ok +time +\d+ min left", told), told
+    # Their own /tmp is what nodes do not share.
+    job = new_job(SHORT, "20st")
+    job.set("job", "doctor = true", f'launcher = "{launcher}"')
+    script = job.folder / "job.sh"
+    (job.run / "log").mkdir(parents=True)
+    text = job.render("slurm")
+    script.write_text(text.replace("doctor ", f"doctor --set run.dir=/tmp/{job.folder.name.split()[0]} ", 1))
+    number = cluster.say("sbatch", "--parsable", script)
+    cluster.wait(number, "FAILED")
+    assert cluster.exit_code(number) == 69
+    assert re.search(r"fail +shared folder +\S+ is not the same on n2\n +-> take a folder that all nodes share", job.output()), job.output()
