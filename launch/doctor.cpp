@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <set>
 
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
@@ -15,6 +16,7 @@
 #include "launch/doctor/place.hpp"
 #include "launch/doctor/storage.hpp"
 #include "launch/environment.hpp"
+#include "launch/host_list.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -33,7 +35,7 @@ std::string launcher_name() {
   return environment_variable("PMI_RANK") ? "a launcher with PMI" : "";
 }
 
-Finding judge_ranks(engine::Communicator& comm) {
+Finding judge_ranks(engine::Communicator& comm, int host_count) {
   const std::string hosts = describe_hosts(comm);
   const std::string launcher = launcher_name();
   if (launcher.empty()) {
@@ -41,8 +43,17 @@ Finding judge_ranks(engine::Communicator& comm) {
             "to see the nodes of a job, start this with its launcher (mpirun, srun), or set "
             "job.doctor"};
   }
-  return {Verdict::ok, "ranks",
-          fmt::format("{}, by {}, {}", hosts, launcher, engine::mpi_library_version()), ""};
+  const auto text = fmt::format("{}, by {}, {}", hosts, launcher, engine::mpi_library_version());
+  // Who pays for a node wants ranks on it.
+  if (const auto list = environment_variable("SLURM_JOB_NODELIST")) {
+    const auto nodes = static_cast<int>(expand_host_list(*list).size());
+    if (nodes != host_count) {
+      return {Verdict::fail, "ranks",
+              fmt::format("{}; the allocation has {} nodes ({})", text, nodes, *list),
+              "say nodes and ranks again on the launcher's line, as \"hadal render\" does"};
+    }
+  }
+  return {Verdict::ok, "ranks", text, ""};
 }
 
 Finding judge_hdf5() {
@@ -98,11 +109,14 @@ int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
     room = size.checkpoint_bytes * (config.run.checkpoint.keep + 1);
     wishes.shared_memory_per_host = size.reduction_bytes + size.worker_bytes;
   }
-  Findings findings{judge_ranks(comm)};
+  const std::vector<RankPlace> places = gather_places(comm);
+  std::set<std::string> hosts;
+  for (const RankPlace& place : places) hosts.insert(place.host);
+  Findings findings{judge_ranks(comm, static_cast<int>(hosts.size()))};
   const auto add = [&](Findings more) {
     findings.insert(findings.end(), more.begin(), more.end());
   };
-  add(judge_places(gather_places(comm), wishes));
+  add(judge_places(places, wishes));
   add({judge_pairs(measure_pairs(comm)), judge_clocks(measure_clocks(comm))});
   add(examine_storage(comm, folder, room));
   add({judge_hdf5(), judge_time()});
