@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
@@ -17,6 +18,9 @@
 
 namespace hadal::launch {
 namespace {
+
+// Of a rank on a machine that is for everybody's small things.
+constexpr int kModestWorkers = 2;
 
 std::string first_line(const std::string& path) {
   std::ifstream file(path);
@@ -65,6 +69,20 @@ std::int64_t memory_limit_bytes() {
   return std::min(limit, number_in("/sys/fs/cgroup/memory.max"));
 }
 
+int workers_of(const WorkerChoice& choice) {
+  const int fitting = std::max(1, choice.cores / choice.threads);
+  if (choice.wished > 0) return std::min(choice.wished, fitting);
+  return choice.login_node ? std::min(kModestWorkers, fitting) : fitting;
+}
+
+bool on_login_node() {
+  if (environment_variable("SLURM_JOB_ID")) return false;
+  std::error_code failure;
+  return environment_variable("SLURM_CONF").has_value() ||
+         std::filesystem::exists("/etc/slurm/slurm.conf", failure) ||
+         std::filesystem::exists("/run/slurm/conf/slurm.conf", failure);
+}
+
 engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
   const std::vector<int> mine = physical_cores();
   const nlohmann::json here = {{"host", comm.host()}, {"cores", mine}};
@@ -80,7 +98,6 @@ engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
     if (overlap) ++sharing;
   }
   const int cores = std::max(1, static_cast<int>(mine.size()) / std::max(1, sharing));
-  const int fitting = std::max(1, cores / threads);
   if (threads > static_cast<int>(mine.size())) {
     throw io::Error(
         io::ErrorKind::launch,
@@ -96,13 +113,21 @@ engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
                     "operators would wait for ever; unset it",
                     *limit, threads));
   }
-  if (wished > fitting && comm.rank() == 0) {
+  const WorkerChoice choice{cores, threads, wished, on_login_node()};
+  engine::Place place;
+  place.workers = workers_of(choice);
+  if (wished > place.workers && comm.rank() == 0) {
     io::log_warning(
         fmt::format("run.workers = {} is more than the {} cores of a rank hold; {} workers", wished,
-                    cores, fitting));
+                    cores, place.workers));
   }
-  engine::Place place;
-  place.workers = wished > 0 ? std::min(wished, fitting) : fitting;
+  const int all = workers_of({cores, threads, wished, false});
+  if (place.workers < all && comm.rank() == 0) {
+    io::log_info(
+        fmt::format("Slurm is here and this is none of its jobs: {} workers of the {} that the "
+                    "cores hold, to leave the rest to others; run.workers sets another number",
+                    place.workers, all));
+  }
   place.memory_bytes = memory_limit_bytes() / std::max(1, ranks_on_host);
   return place;
 }

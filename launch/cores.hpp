@@ -14,6 +14,18 @@ namespace hadal::launch {
 // `wished` workers where the config says so, never more than the cores allow.
 engine::Place find_place(engine::Communicator& comm, int wished, int threads);
 
+// What decides how many workers a rank has.
+struct WorkerChoice {
+  int cores = 1;    // of the rank, its share of the host's
+  int threads = 1;  // of a worker
+  int wished = 0;   // run.workers; 0: as many as fit
+  bool login_node = false;
+};
+int workers_of(const WorkerChoice& choice);
+
+// True where Slurm is set up and this process is in none of its jobs: others work here too.
+bool on_login_node();
+
 // The logical processors in this process's affinity mask, one of each physical core.
 std::vector<int> physical_cores();
 

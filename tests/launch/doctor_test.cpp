@@ -2,6 +2,7 @@
 #include <set>
 
 #include "io/atomic_file.hpp"
+#include "launch/cores.hpp"
 #include "launch/doctor/network.hpp"
 #include "launch/doctor/place.hpp"
 #include "launch/doctor/storage.hpp"
@@ -65,6 +66,16 @@ TEST_CASE("each thing that does not fit is found, with a cure") {
   REQUIRE(about(launch::judge_places(places, {}), "limits").text == "64 KiB of locked memory on a");
   places[0].gpus = true;
   REQUIRE(about(launch::judge_places(places, {}), "GPUs").verdict == Verdict::warn);
+}
+
+TEST_CASE("workers fill a job's cores, and few of a login node's") {
+  REQUIRE(launch::workers_of({.cores = 64}) == 64);
+  REQUIRE(launch::workers_of({.cores = 64, .threads = 4}) == 16);
+  REQUIRE(launch::workers_of({.cores = 64, .wished = 8}) == 8);
+  REQUIRE(launch::workers_of({.cores = 4, .wished = 8}) == 4);
+  REQUIRE(launch::workers_of({.cores = 128, .login_node = true}) == 2);
+  REQUIRE(launch::workers_of({.cores = 1, .login_node = true}) == 1);
+  REQUIRE(launch::workers_of({.cores = 128, .wished = 64, .login_node = true}) == 64);
 }
 
 TEST_CASE("every pair of hosts is measured once") {

@@ -53,3 +53,11 @@ done
 expect_exit 69 "environment says 2 tasks" env SLURM_NTASKS=2 "$HADAL" train mlp.toml --set "run.dir=\"$WORK/claim\""
 env SLURM_NTASKS=2 "$HADAL" train mlp.toml --single --set "run.dir=\"$WORK/single\"" >/dev/null 2>&1 || fail "--single"
 expect_exit 69 "contradicts SLURM_NTASKS_PER_NODE" env SLURM_NTASKS=1 SLURM_NTASKS_PER_NODE=2 "$HADAL" train mlp.toml --set "run.dir=\"$WORK/claim\""
+
+# What a pilot job's manager writes: plain lists; nodes that are in no list here. And what contradicts the ranks.
+pilot=(SLURM_JOB_ID=7 SLURM_NTASKS=3 SLURM_NTASKS_PER_NODE=2,1 SLURM_NNODES=2 SLURM_JOB_NODELIST=n2,n1 SLURM_NODELIST=n2,n1)
+mpi_run 3 env "${pilot[@]}" QCG_PM_NTASKS=3 "$HADAL" train mlp.toml --set "run.dir=\"$WORK/pilot\"" >pilot.txt 2>&1 </dev/null ||
+  { cat pilot.txt; fail "a pilot job's variables"; }
+expect_exit 69 "environment says 4 tasks (QCG_PM_NTASKS), MPI says 3" \
+  mpi_run 3 env "${pilot[@]}" QCG_PM_NTASKS=4 "$HADAL" train mlp.toml --set "run.dir=\"$WORK/contradicted\""
+[ ! -e contradicted ] || fail "wrote before it looked"
