@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdlib>
-#include <functional>
 #include <future>
 #include <memory>
 
@@ -13,11 +11,11 @@
 #include "io/error.hpp"
 #include "io/log.hpp"
 #include "kernels/flush_to_zero.hpp"
+#include "launch/commands.hpp"
 #include "launch/environment.hpp"
 #include "launch/number_list.hpp"
 #include "launch/pack_options.hpp"
 #include "launch/ranks.hpp"
-#include "launch/verbs.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -42,41 +40,6 @@ constexpr const char* kExitCodes =
     "the\n"
     "same command again), 76 another rank lost, 78 config. status.json in the run folder says the "
     "same.";
-
-// What the command line asks for: filled by CLI11, run after parsing.
-struct Commands {
-  TrainArguments train;
-  EvaluateArguments evaluate;
-  PredictArguments predict;
-  CheckArguments check;
-  PlanArguments plan;
-  ExportArguments exported;
-  RenderArguments rendered;
-  DoctorArguments doctor;
-  SubmitArguments submitted;
-  JobArguments job;
-  BenchReduceArguments bench_reduce;
-  StatsArguments stats;
-  BenchReadArguments bench_read;
-  BenchCheckpointArguments bench_checkpoint;
-  ChaosArguments chaos;
-  BenchStepArguments bench_step;
-  io::PackOptions pack;
-  InspectArguments inspected;
-  bool single = false;
-  std::string ranks = "1,2,4,8";
-  std::string sizes = "1048576,26214400,104857600";
-  std::function<int()> run;  // for verbs on one process
-  std::function<int(engine::Communicator&)> run_on_ranks;
-  double patience = 30;  // seconds with others at the end
-};
-
-void add_config(CLI::App* verb, ConfigArguments& config, bool required = true) {
-  auto* option = verb->add_option("CONFIG", config.config, "The run's TOML file");
-  if (required) option->required();
-  verb->add_option("--set", config.settings, "key=value, wins over the file; may be repeated")
-      ->allow_extra_args(false);
-}
 
 void add_train(CLI::App& app, Commands& commands) {
   CLI::App* verb = app.add_subcommand("train", "Start a run, or go on where it stopped");
@@ -200,119 +163,6 @@ void add_others(CLI::App& app, Commands& commands) {
   });
 }
 
-void add_render(CLI::App& app, Commands& commands) {
-  CLI::App* verb =
-      app.add_subcommand("render", "The run as a job: a script or document for a batch system");
-  RenderArguments& arguments = commands.rendered;
-  verb->add_option("FORM", arguments.form, "For whom")
-      ->required()
-      ->check(CLI::IsMember(form_names()));
-  add_config(verb, arguments.config);
-  verb->add_option("--output", arguments.output, "The file to write; else standard output");
-  verb->add_flag("--self-contained", arguments.self_contained,
-                 "Carry the config inside, for places where nobody can put it");
-  verb->add_flag("!--no-check", arguments.check,
-                 "Look at neither data nor memory and disk, which are not here");
-  verb->add_option("--api", arguments.api, "Of slurmrestd: 38 for v0.0.38")
-      ->check(CLI::Range(38, 42))
-      ->capture_default_str();
-  verb->callback([&] { commands.run = [&] { return render(commands.rendered); }; });
-}
-
-void add_doctor(CLI::App& app, Commands& commands) {
-  CLI::App* verb = app.add_subcommand(
-      "doctor", "Is this place fit? Ranks, cores, memory, network, storage; best in a job");
-  add_config(verb, commands.doctor.config, /*required=*/false);
-  verb->add_flag("--json", commands.doctor.json, "One JSON document");
-  verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
-  verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) {
-      return doctor(commands.doctor, comm);
-    };
-  });
-}
-
-void add_address(CLI::App* verb, BatchSystemAddress& address) {
-  verb->add_option("--to", address.system, "Who takes jobs; slurm is reached by its commands")
-      ->check(CLI::IsMember(batch_system_names()));
-  verb->add_option("--endpoint", address.endpoint,
-                   "Of slurmrestd or qcg: http://host:port, https://host/api, unix:/path");
-  verb->add_option("--token-file", address.token, "A file, readable by its owner alone");
-  verb->add_option("--api", address.api, "Of slurmrestd: 38 for v0.0.38")
-      ->check(CLI::Range(38, 42));
-}
-
-void add_jobs(CLI::App& app, Commands& commands) {
-  CLI::App* verb = app.add_subcommand("submit", "Hand the run to a batch system as a job");
-  SubmitArguments& submitted = commands.submitted;
-  add_config(verb, submitted.config);
-  add_address(verb, submitted.address);
-  verb->add_option("--times", submitted.times,
-                   "So many jobs, one after the other, where a job cannot go on by itself")
-      ->check(CLI::Range(1, 1000));
-  verb->add_flag("--self-contained", submitted.self_contained,
-                 "Carry the config inside, for places where nobody can put it");
-  verb->add_flag("!--no-check", submitted.check,
-                 "Look at neither data nor memory and disk, which are not here");
-  verb->add_flag("--dry-run", submitted.dry_run, "Show what would be handed over");
-  verb->callback([&] { commands.run = [&] { return submit(commands.submitted); }; });
-
-  for (const bool cancels : {false, true}) {
-    verb = cancels ? app.add_subcommand("cancel", "End the run's job, with its state saved")
-                   : app.add_subcommand("status", "Of the run's job, and of the run");
-    add_config(verb, commands.job.config);
-    verb->get_option("CONFIG")->description("The run's TOML file, or its run folder");
-    add_address(verb, commands.job.address);
-    verb->add_option("--id", commands.job.id, "Of a job that was not submitted from here");
-    if (!cancels) verb->add_flag("--json", commands.job.json, "One JSON document");
-    verb->callback([&commands, cancels] {
-      commands.run = [&commands, cancels] {
-        return cancels ? cancel(commands.job) : status(commands.job);
-      };
-    });
-  }
-}
-
-void add_bench_step(CLI::App* bench, Commands& commands) {
-  CLI::App* verb = bench->add_subcommand(
-      "step", "Whole steps of a network of the zoo on synthetic data, a micro-batch a worker");
-  BenchStepArguments& arguments = commands.bench_step;
-  verb->add_option("--model", arguments.model, "Which network")
-      ->check(CLI::IsMember(bench_models()))
-      ->capture_default_str();
-  verb->add_option("--optimizer", arguments.optimizer, "")
-      ->check(CLI::IsMember({"sgd", "adamw"}))
-      ->capture_default_str();
-  verb->add_option("--precision", arguments.precision, "Of the forward pass")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
-  verb->add_option("--order", arguments.order, "Of the gradients' sum")
-      ->check(CLI::IsMember({"canonical", "fast"}))
-      ->capture_default_str();
-  verb->add_option("--overlap", arguments.overlap, "Of messages between hosts with backward")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
-      ->capture_default_str();
-  verb->add_option("--wire", arguments.wire, "Of gradients and parameters between hosts")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
-  verb->add_option("--micro-batch", arguments.micro_batch, "Samples of a forward and backward")
-      ->check(CLI::Range(1, 1 << 20));
-  verb->add_option("--workers", arguments.workers, "Of a rank; else all of its cores")
-      ->check(CLI::Range(1, 1024));
-  verb->add_option("--steps", arguments.steps, "Timed steps")
-      ->check(CLI::Range(2, 1000000))
-      ->capture_default_str();
-  verb->add_option("--warm-up", arguments.warm_up, "Steps before them")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  verb->add_flag("--json", arguments.json, "One JSON document");
-  verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) {
-      return bench_step(commands.bench_step, comm);
-    };
-  });
-}
-
 void add_stats(CLI::App& app, Commands& commands) {
   CLI::App* verb = app.add_subcommand(
       "stats",
@@ -325,51 +175,6 @@ void add_stats(CLI::App& app, Commands& commands) {
   verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");
   verb->callback([&] {
     commands.run_on_ranks = [&](engine::Communicator& comm) { return stats(commands.stats, comm); };
-  });
-}
-
-void add_bench_read(CLI::App* bench, Commands& commands) {
-  CLI::App* verb = bench->add_subcommand(
-      "read", "A run's training data without its model, in turn with raw reads of the same bytes");
-  BenchReadArguments& arguments = commands.bench_read;
-  add_config(verb, arguments.config);
-  verb->add_option("--steps", arguments.steps, "Steps of the first epoch, at most")
-      ->check(CLI::Range(1, 100000000))
-      ->capture_default_str();
-  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  verb->add_option("--pause", arguments.pause,
-                   "Also with so many milliseconds of sleep after each step, for the utilisation")
-      ->check(CLI::Range(0.0, 1e6));
-  verb->add_flag("--library", arguments.library, "Also through the HDF5 library alone");
-  verb->add_flag("--cold", arguments.cold, "Take the files out of the system's cache before");
-  verb->add_flag("--json", arguments.json, "One JSON document");
-  verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) {
-      return bench_read(commands.bench_read, comm);
-    };
-  });
-}
-
-void add_bench_checkpoint(CLI::App* bench, Commands& commands) {
-  CLI::App* verb = bench->add_subcommand(
-      "checkpoint",
-      "A run's checkpoints below run.dir: saved beside training and with training waiting, in turn "
-      "with plain writes of the same bytes, and read again");
-  BenchCheckpointArguments& arguments = commands.bench_checkpoint;
-  add_config(verb, arguments.config);
-  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  verb->add_option("--steps", arguments.steps, "Steps without a save in a round")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  verb->add_flag("--json", arguments.json, "One JSON document");
-  verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) {
-      return bench_checkpoint(commands.bench_checkpoint, comm);
-    };
   });
 }
 
@@ -395,37 +200,6 @@ void add_chaos(CLI::App& app, Commands& commands) {
                    "Where; else the run folder with -chaos behind it");
   verb->add_flag("--json", arguments.json, "One JSON document");
   verb->callback([&] { commands.run = [&] { return chaos(commands.chaos); }; });
-}
-
-void add_bench(CLI::App& app, Commands& commands) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure this place");
-  bench->require_subcommand(1);
-  CLI::App* verb = bench->add_subcommand(
-      "reduce",
-      "The gradients' sum over all ranks: in the canonical order, by the MPI library "
-      "(fast), and a twin that only moves the memory; in turn, results checked");
-  BenchReduceArguments& arguments = commands.bench_reduce;
-  verb->add_option("--sizes", commands.sizes, "Bytes of a gradient, with commas")
-      ->capture_default_str();
-  verb->add_option("--optimizer", arguments.optimizer, "Update the parameters too")
-      ->check(CLI::IsMember({"none", "sgd", "adamw"}))
-      ->capture_default_str();
-  verb->add_option("--workers", arguments.workers, "Workers of a rank, one gradient each")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  verb->add_flag("--json", arguments.json, "One JSON document");
-  verb->callback([&] {
-    commands.run_on_ranks = [&](engine::Communicator& comm) {
-      commands.bench_reduce.sizes = number_list(commands.sizes, "--sizes");
-      return bench_reduce(commands.bench_reduce, comm);
-    };
-  });
-  add_bench_read(bench, commands);
-  add_bench_checkpoint(bench, commands);
-  add_bench_step(bench, commands);
 }
 
 void report(const io::Error& error) {
@@ -490,6 +264,13 @@ int run_ranks(const Commands& commands) {
 
 }  // namespace
 
+void add_config(CLI::App* verb, ConfigArguments& config, bool required) {
+  auto* option = verb->add_option("CONFIG", config.config, "The run's TOML file");
+  if (required) option->required();
+  verb->add_option("--set", config.settings, "key=value, wins over the file; may be repeated")
+      ->allow_extra_args(false);
+}
+
 int run_command_line(int argc, char** argv) {
   kernels::set_flush_to_zero();
   raise_file_limit();
@@ -506,9 +287,7 @@ int run_command_line(int argc, char** argv) {
   add_stats(app, commands);
   add_pack(app, commands);
   add_others(app, commands);
-  add_render(app, commands);
-  add_jobs(app, commands);
-  add_doctor(app, commands);
+  add_job_verbs(app, commands);
   add_bench(app, commands);
   add_chaos(app, commands);
   try {

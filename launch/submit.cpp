@@ -43,7 +43,11 @@ KnownJob find_job(const JobArguments& arguments) {
                     "--id and --to name one that is known otherwise",
                     job.run.string()));
   }
-  if (!arguments.id.empty()) job.record.ids = {arguments.id};
+  if (!arguments.id.empty()) {
+    // This one and no other: not what else has the run's name.
+    job.record.ids = {arguments.id};
+    job.record.name.clear();
+  }
   BatchSystemAddress& address = job.record.address;
   if (!arguments.address.system.empty()) address.system = arguments.address.system;
   if (!arguments.address.endpoint.empty()) address.endpoint = arguments.address.endpoint;

@@ -39,7 +39,8 @@ class BatchSystem {
   // Returns the job's number. Where the system cannot be handed a script, it stands in the run
   // folder.
   virtual std::string submit(const JobDescription& job) = 0;
-  // `name` is the job's too: a run that goes on by itself may have another number by now.
+  // `name` is the job's too: a run that goes on by itself may have another number by now. Empty:
+  // this number and no other.
   virtual JobReport report(const std::string& id, const std::string& name) = 0;
   // A job that is over already is no error.
   virtual void cancel(const std::string& id, const std::string& name) = 0;

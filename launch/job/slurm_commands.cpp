@@ -46,10 +46,22 @@ class SlurmCommands : public BatchSystem {
   }
 
   JobReport report(const std::string& id, const std::string& name) override {
-    // What lives under the name is the run's, whatever number it has.
+    const JobReport alive = name.empty() ? JobReport{} : alive_under(name);
+    return alive.state == JobState::unknown ? by_number(id) : alive;
+  }
+
+  void cancel(const std::string& id, const std::string& name) override {
+    // The name catches a job that goes on under another number, and several of one run.
+    if (!name.empty()) run({"scancel", "--quiet", "--me", "--name", name});
+    run({"scancel", "--quiet", id});
+  }
+
+ private:
+  // What lives under the name is the run's, whatever number it has.
+  static JobReport alive_under(const std::string& name) {
     std::istringstream lines(
         run({"squeue", "--noheader", "--me", "--name", name, "--format", "%i|%T|%r"}));
-    JobReport alive{.id = id};
+    JobReport alive;
     for (std::string line; std::getline(lines, line);) {
       std::istringstream parts(line);
       JobReport one;
@@ -60,18 +72,10 @@ class SlurmCommands : public BatchSystem {
       const bool running = one.state == JobState::running || one.state == JobState::ending;
       if (alive.state == JobState::unknown || running) alive = one;
     }
-    if (alive.state != JobState::unknown) return alive;
-    return of_the_past(id);
+    return alive;
   }
 
-  void cancel(const std::string& id, const std::string& name) override {
-    // The name catches a job that goes on under another number, and several of one run.
-    run({"scancel", "--quiet", "--me", "--name", name});
-    run({"scancel", "--quiet", id});
-  }
-
- private:
-  static JobReport of_the_past(const std::string& id) {
+  static JobReport by_number(const std::string& id) {
     JobReport report{.id = id};
     const CommandResult shown =
         run_command({"scontrol", "--oneliner", "show", "job", id}, kPatience);

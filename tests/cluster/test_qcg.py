@@ -7,7 +7,7 @@ import qcg
 import yaml
 from conftest import SCRATCH, until
 
-STEPS = 3000
+STEPS = 6000
 
 
 @pytest.fixture
@@ -70,6 +70,14 @@ def test_script_lines(new_job, reference, cluster):
     (job.run / "log").mkdir(parents=True)
     path = job.folder / "job.qcg"
     path.write_text(job.render("qcg"))
+    number = qcg.submit_script(path)
+    job.reaches(300)
+    # Whoever submitted it: the job has a number of Slurm's.
+    known = ("--id", number, "--to", "slurm")
+    assert job.hadal("status", *known).startswith(f"job {number}: running (RUNNING")
+    assert job.hadal("cancel", *known) == f"cancelled: {number}\n"
+    cluster.wait(number, "CANCELLED")
+    assert job.status()["state"] == "stopped"
     cluster.wait(qcg.submit_script(path))
     assert job.model() == reference(STEPS)
 
