@@ -10,6 +10,7 @@
 
 #include "io/atomic_file.hpp"
 #include "io/error.hpp"
+#include "io/file_list.hpp"
 #include "launch/schema.hpp"
 
 namespace hadal::launch {
@@ -48,14 +49,12 @@ bool is_of_one_node(const fs::path& path) {
   return false;
 }
 
-// The folders that files and patterns lie in, links followed.
+// The folder that a file lies in, and the one that it really lies in, where links lead elsewhere.
 void add_folder_of(const fs::path& path, std::set<std::string>& folders) {
-  const fs::path parent = path.parent_path();
-  if (parent.empty()) return;
   std::error_code failure;
-  folders.insert(parent.string());
-  const fs::path real = fs::weakly_canonical(path, failure).parent_path();
-  if (!failure && !real.empty()) folders.insert(real.string());
+  for (const fs::path& place : {path, fs::weakly_canonical(path, failure)}) {
+    if (place.has_parent_path()) folders.insert(place.parent_path().string());
+  }
 }
 
 std::vector<std::string> folders_to_bind(const LoadedConfig& config, const fs::path& config_file) {
@@ -68,8 +67,9 @@ std::vector<std::string> folders_to_bind(const LoadedConfig& config, const fs::p
     for (const std::string& path : key.value.is_array()
                                        ? key.value.get<std::vector<std::string>>()
                                        : std::vector<std::string>{key.value.get<std::string>()}) {
-      // Up to the first part with a pattern in it.
+      // A pattern's folder, even where none of its files is here, and those of the files.
       add_folder_of(path.substr(0, path.find_first_of("*?[")) + "x", folders);
+      for (const fs::path& file : io::list_files({path}).files) add_folder_of(file, folders);
     }
   }
   // What lies in another of them is seen already.
@@ -84,7 +84,6 @@ std::vector<std::string> folders_to_bind(const LoadedConfig& config, const fs::p
 }
 
 struct Contradictions {
-  const LoadedConfig& config;
   const JobDescription& job;
   const std::optional<JobNeeds>& needs;
   std::vector<std::string> faults;
@@ -261,7 +260,7 @@ JobDescription describe_job(const LoadedConfig& config, const std::filesystem::p
     job.binds = folders_to_bind(config, job.config);
     for (const std::string& bind : job.options.container.bind) job.binds.push_back(bind);
   }
-  Contradictions contradictions{config, job, needs, {}};
+  Contradictions contradictions{job, needs, {}};
   contradictions.find();
   if (!contradictions.faults.empty()) {
     throw io::Error(io::ErrorKind::config, fmt::format("no job can be made of this config:\n  {}",

@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 import jsonschema
+import numpy
 import pytest
 import yaml
 from conftest import HADAL, ROOT
@@ -225,7 +226,7 @@ def test_gateways_cut_at_spaces(tmp_path):
 
 
 def test_what_the_run_needs_is_looked_at(run):
-    run.fields(x=__import__("numpy").zeros((96, 6), "f4"), y=__import__("numpy").zeros(96, "i8"))
+    run.fields(x=numpy.zeros((96, 6), "f4"), y=numpy.zeros(96, "i8"))
     run.config("""[model]
 kind = "mlp"
 options = { classes = 4, hidden = [8] }
@@ -258,6 +259,19 @@ time = "1h"
     assert "run.dir = /var/tmp/run is of one node" in refused('run.dir="/var/tmp/run"')
     (run.folder / "train.h5").unlink()
     assert "train.h5" in refused(code=65)
+
+
+def test_a_container_sees_where_links_lead(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "data").mkdir()
+    run.fields(x=numpy.zeros((24, 6), "f4"), y=numpy.zeros(24, "i8"))
+    (run.folder / "train.h5").rename(tmp_path / "real" / "file.h5")
+    (tmp_path / "data" / "train-0.h5").symlink_to(tmp_path / "real" / "file.h5")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "r.toml").write_text(CONFIG.format(job=NODES + "container.image = '/im.sif'\n").replace("/p/data/", f"{tmp_path}/data/"))
+    text = subprocess.run([HADAL, "render", "slurm", tmp_path / "config" / "r.toml", "--no-check"], capture_output=True, text=True, check=True).stdout
+    binds = re.findall(r"--bind (\S+)", text)
+    assert {f"{tmp_path}/{name}" for name in ("data", "real", "config")} < set(binds), binds
 
 
 def test_a_site_has_defaults_of_its_own(tmp_path):
