@@ -106,16 +106,19 @@ int submit(const SubmitArguments& arguments) {
   }
   // Slurm opens the log before the script begins, and fails without a word where its folder is not.
   // A job that brings its config may run where nothing is seen from here.
-  const bool seen_from_here = !job.is_self_contained() || fs::exists(job.run.parent_path());
+  const bool by_commands = address.system == "slurm";
+  const bool seen_from_here =
+      by_commands || !job.is_self_contained() || fs::exists(job.run.parent_path());
   if (seen_from_here) io::create_folders(job.log());
-  const bool by_file = address.system == "slurm" || !job.is_self_contained();
-  if (by_file) {
-    io::write_file_atomically(job.script(),
-                              address.system == "slurm" ? preview : whole_script(job, {}));
+  if (by_commands || !job.is_self_contained()) {
+    io::write_file_atomically(job.script(), by_commands ? preview : whole_script(job, {}));
   }
   JobRecord record{.address = address, .name = job.name, .ids = {}};
-  for (int i = 0; i < arguments.times; ++i) record.ids.push_back(system->submit(job));
-  if (seen_from_here) write_job_record(job.run, record);
+  for (int i = 0; i < arguments.times; ++i) {
+    record.ids.push_back(system->submit(job));
+    // Each at once: what is submitted can be cancelled, whatever becomes of the next one.
+    if (seen_from_here) write_job_record(job.run, record);
+  }
   fmt::print("submitted: {}\n", fmt::join(record.ids, " "));
   return 0;
 }

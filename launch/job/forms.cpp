@@ -21,22 +21,6 @@ std::string slurmrestd_text(const JobDescription& job) {
   return io::json_text(slurmrestd_job(job), 1) + "\n";
 }
 
-// Kubernetes knows nothing of a batch system's places, nor of what starts the ranks.
-std::vector<std::string> of_batch_systems() {
-  return {"job.queue",  "job.account",  "job.qos",      "job.constraint", "job.reservation",
-          "job.mail",   "job.launcher", "job.mpi",      "job.exclusive",  "job.container.runtime",
-          "job.doctor", "job.pass_env", "job.stage_in", "job.stage_out",  "job.container.options"};
-}
-
-std::vector<std::string> with(std::vector<std::string> keys, const std::vector<std::string>& more) {
-  keys.insert(keys.end(), more.begin(), more.end());
-  return keys;
-}
-
-std::string name_of(OnStop on_stop) {
-  return on_stop == OnStop::requeue ? "requeue" : (on_stop == OnStop::chain ? "chain" : "exit");
-}
-
 void append_yaml(const ordered_json& value, std::size_t indent, std::string& text);
 
 // What stands behind "key:" or "-".
@@ -117,9 +101,13 @@ const std::vector<Form>& forms() {
         "job.container.runtime"},
        {S::exit},
        interlink_pod},
+      // Kubernetes knows nothing of a batch system's places, nor of what starts the ranks.
       {"mpijob",
        "an MPIJob of Kubeflow's MPI operator (YAML)",
-       with(of_batch_systems(), {"job.native", "job.modules", "job.setup"}),
+       {"job.queue", "job.account", "job.qos", "job.constraint", "job.reservation", "job.mail",
+        "job.launcher", "job.mpi", "job.exclusive", "job.container.runtime",
+        "job.container.options", "job.doctor", "job.pass_env", "job.stage_in", "job.stage_out",
+        "job.native", "job.modules", "job.setup"},
        {S::exit},
        mpi_job}};
   return all;

@@ -12,6 +12,10 @@ namespace hadal::launch {
 enum class Launcher { srun, mpirun };
 enum class OnStop { requeue, chain, exit };
 
+inline std::string name_of(OnStop on_stop) {
+  return on_stop == OnStop::requeue ? "requeue" : (on_stop == OnStop::chain ? "chain" : "exit");
+}
+
 struct ContainerOptions {
   std::string image;  // empty: none
   std::string runtime = "apptainer";

@@ -15,10 +15,6 @@ std::string assign(const std::string& name, const std::string& value) {
   return fmt::format("{}={}\n", name, shell_word(value));
 }
 
-std::string name_of(OnStop on_stop) {
-  return on_stop == OnStop::requeue ? "requeue" : (on_stop == OnStop::chain ? "chain" : "exit");
-}
-
 // What this job is: the one part of the body that differs from job to job.
 std::string values(const JobDescription& job) {
   std::string text = assign("run", job.run.string());
