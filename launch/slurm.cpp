@@ -25,11 +25,13 @@ static_assert(std::is_same_v<decltype(&::slurm_get_end_time), AskEnd>);
 constexpr int kNewest = 50;
 constexpr int kOldest = 35;
 
+// For all to see: its own plugins look for its functions, and would end the process where they find
+// none.
 void* open_library() {
-  if (void* library = ::dlopen("libslurm.so", RTLD_NOW | RTLD_LOCAL)) return library;
+  if (void* library = ::dlopen("libslurm.so", RTLD_NOW | RTLD_GLOBAL)) return library;
   for (int number = kNewest; number >= kOldest; --number) {
     const std::string name = fmt::format("libslurm.so.{}", number);
-    if (void* library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+    if (void* library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL)) return library;
   }
   return nullptr;
 }

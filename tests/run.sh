@@ -11,10 +11,10 @@ hadal_setup catch2 clang-format procps strace iproute2 shellcheck libslurm-dev s
 # The peers: PyTorch itself, torchvision, safetensors and h5py. Brought while the compiler works.
 make_venv
 bring_peers() {
-  if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, hdf5plugin, netCDF4, pandas, tables, pytest, toscaparser, yaml, jsonschema, importlib.util
+  if ! "$VENV/bin/python" -c 'import torch, torchvision, safetensors, h5py, hdf5plugin, netCDF4, pandas, tables, pytest, toscaparser, yaml, jsonschema, qcg.pilotjob, importlib.util
 assert importlib.util.find_spec("facenet_pytorch")' 2>/dev/null; then
     say "bringing PyTorch and its peers into .deps/venv"
-    "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py hdf5plugin netCDF4 numpy pandas tables pytest tosca-parser pyyaml jsonschema
+    "$VENV/bin/python" -m pip install -q "$TORCH" torchvision==0.26.0 safetensors h5py hdf5plugin netCDF4 numpy pandas tables pytest tosca-parser pyyaml jsonschema qcg-pilotjob
     # Published weights to load; its own dependencies are not needed for that.
     "$VENV/bin/python" -m pip install -q --no-deps facenet-pytorch==2.6.0
   fi

@@ -164,6 +164,8 @@ std::string qcg_pilot_requests(const JobDescription& job) {
   for (const auto& [name, value] : o.environment) environment[name] = value;
   ordered_json words = ordered_json::array({"train"});
   for (const std::string& word : arguments(job)) words.push_back(word);
+  // The manager counts cores as tasks, of which one rank with several would be none.
+  if (one_rank) words.push_back("--single");
   ordered_json execution = {{"exec", o.hadal},
                             {"args", words},
                             {"env", environment},

@@ -1,6 +1,7 @@
 """The same jobs through QCG: its gateway's REST interface, its script lines, and the template that the PaaS orchestrator deploys."""
 
 import json
+import sys
 
 import pytest
 import qcg
@@ -116,3 +117,23 @@ def test_what_the_gateway_refuses_is_told(new_job, gateway):
     job.set("job", 'queue = "nosuch"')
     told = job.hadal("submit", *address(gateway), code=69)
     assert "says 400" in told and "invalid partition" in told
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_pilot_job(new_job, reference, cluster, ranks):
+    """QCG-PilotJob itself, in an allocation of both nodes."""
+    job = new_job(STEPS, "1000st", f"pilot-{ranks}")
+    text = job.config.read_text()
+    if ranks == 1:
+        text = text.replace("nodes = 2\nranks_per_node = 2\ncpus_per_rank = 1", "cpus_per_rank = 2")
+    job.config.write_text(text)
+    (job.run / "log").mkdir(parents=True)
+    requests = job.folder / "requests.json"
+    requests.write_text(job.render("qcg-pilot"))
+    service = f"{sys.executable} -m qcg.pilotjob.service --file-path {requests} --wd {job.folder}"
+    number = cluster.say("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=2", f"--output={job.folder}/pilot.out", f"--wrap={service}")
+    cluster.wait(number)
+    told = "".join(path.read_text() for path in sorted((job.run / "log").glob("job-pilot.*")))
+    assert job.status()["state"] == "done", told
+    assert ("2 ranks on n1, 2 ranks on n2" if ranks == 4 else "1 rank on") in told
+    assert job.model() == reference(STEPS)

@@ -2,11 +2,12 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 
 import pytest
-from conftest import until
+from conftest import HADAL, until
 
 SHORT = 60
 LONG = 6000
@@ -50,6 +51,16 @@ def test_the_end_of_its_time_and_five_more_stops_change_nothing(new_job, referen
     assert f"job {number}.6 on" in job.output()
     assert_each_step_once(job, LONGEST)
     assert job.model() == reference(LONGEST)
+
+
+def test_slurm_itself_tells_the_end(new_job, cluster):
+    """Without a script of hadal's: its library is asked (22.05 says nothing in the environment)."""
+    job = new_job(LONGEST, "2000st")
+    number = cluster.say("sbatch", "--parsable", "--time=1", "--nodes=2", "--ntasks-per-node=2", f"--chdir={job.folder}", "--output=out",
+                         "--wrap=srun --mpi=pmix " + shlex.join([HADAL, "train", str(job.config)]))
+    cluster.wait(number, "FAILED")
+    assert cluster.exit_code(number) == 75, (job.folder / "out").read_text()
+    assert job.words()[0][:2] == (75, "time")
 
 
 def test_a_chain_of_jobs(new_job, reference, cluster):

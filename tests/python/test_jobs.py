@@ -197,6 +197,30 @@ def test_a_cancelled_job_does_not_come_back(tmp_path):
     assert not (tmp_path / "calls").exists()
 
 
+@pytest.mark.parametrize(("failing", "word", "code", "copies"), [
+    ("", "0 complete 9 0", 0, ["copy share:a b /data", "copy RUN share:out"]),
+    ("", "72 numeric 9 0", 72, ["copy share:a b /data", "copy RUN share:out"]),
+    ("", "75 time 9 0", 75, ["copy share:a b /data"]),
+    ("share:a b", "", 74, ["copy share:a b /data"]),
+    ("RUN", "0 complete 9 0", 74, ["copy share:a b /data", "copy RUN share:out"]),
+    ("RUN", "72 numeric 9 0", 72, ["copy share:a b /data", "copy RUN share:out"])])
+def test_data_are_staged_in_before_and_out_at_the_end(tmp_path, failing, word, code, copies):
+    """Out only when the job is not to go on, and never in place of the run's own code."""
+    run = tmp_path / "run"
+    job = NODES + f"stage_in = [['share:a b', '/data']]\nstage_out = [[{json.dumps(str(run))}, 'share:out']]\n"
+    text = render(tmp_path, "slurm", job, "--set", f"run.dir={json.dumps(str(run))}", as_it_is=True)
+    (tmp_path / "job.sh").write_text(text)
+    environment = stand_in(tmp_path, word, code=code)
+    tools = tmp_path / "tools"
+    (tools / "rclone").write_text(f'#!/bin/bash\necho "$@" >>"{tmp_path}/copies"\n[ "$2" != "{failing.replace("RUN", str(run))}" ]\n')
+    (tools / "rclone").chmod(0o755)
+    # A job that is queued again is ended by Slurm while its script waits.
+    (tools / "scontrol").write_text("#!/bin/bash\nkill -KILL $PPID\n")
+    done = subprocess.run(["bash", tmp_path / "job.sh"], check=False, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == (-9 if code == 75 else code), done.stdout + done.stderr
+    assert (tmp_path / "copies").read_text().replace(str(run), "RUN").splitlines() == copies
+
+
 @pytest.mark.parametrize(("form", "job", "told"), [
     ("slurm", "cpus_per_rank = 1", "job.time is missing"),
     ("slurm", "time = '1h'", "job.cpus_per_rank is missing"),
