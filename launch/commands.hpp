@@ -2,6 +2,7 @@
 // The verbs and their options as CLI11 knows them: filled while it parses, run after.
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -21,6 +22,7 @@ struct Commands {
   DoctorArguments doctor;
   SubmitArguments submitted;
   JobArguments job;
+  std::uint32_t slurm_job = 0;
   BenchReduceArguments bench_reduce;
   StatsArguments stats;
   BenchReadArguments bench_read;

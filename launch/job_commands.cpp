@@ -1,4 +1,5 @@
 #include "launch/commands.hpp"
+#include "launch/slurm.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -79,6 +80,10 @@ void add_jobs(CLI::App& app, Commands& commands) {
 }  // namespace
 
 void add_job_verbs(CLI::App& app, Commands& commands) {
+  // For the program itself (launch/slurm.hpp): in no list of verbs.
+  CLI::App* verb = app.add_subcommand("slurm-end", "")->group("");
+  verb->add_option("JOB", commands.slurm_job)->required();
+  verb->callback([&] { commands.run = [&] { return tell_slurm_end(commands.slurm_job); }; });
   add_render(app, commands);
   add_jobs(app, commands);
   add_doctor(app, commands);

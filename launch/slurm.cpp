@@ -6,11 +6,14 @@
 #include <slurm/slurm.h>
 #endif
 
+#include <cstdlib>
 #include <ctime>
 #include <string>
 #include <type_traits>
 
+#include "io/error.hpp"
 #include "io/log.hpp"
+#include "launch/job/command.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -25,8 +28,10 @@ static_assert(std::is_same_v<decltype(&::slurm_get_end_time), AskEnd>);
 constexpr int kNewest = 50;
 constexpr int kOldest = 35;
 
-// For all to see: its own plugins look for its functions, and would end the process where they find
-// none.
+// A controller that is busy answers within its own time-out (MessageTimeout, at most 100 s).
+constexpr double kPatience = 120;
+
+// For all to see: its own plugins look for its functions.
 void* open_library() {
   if (void* library = ::dlopen("libslurm.so", RTLD_NOW | RTLD_GLOBAL)) return library;
   for (int number = kNewest; number >= kOldest; --number) {
@@ -39,15 +44,29 @@ void* open_library() {
 }  // namespace
 
 double slurm_end_time(std::uint32_t job) {
-  const auto unknown = [&](const std::string& why) {
-    io::log_warning(
-        fmt::format("the end of Slurm's job {} is not known here ({}): set "
-                    "run.deadline, or HADAL_END_TIME in the job",
-                    job, why));
-    return 0.0;
+  std::string why;
+  try {
+    const CommandResult told =
+        run_command({"/proc/self/exe", "slurm-end", fmt::format("{}", job)}, kPatience);
+    const double end = std::strtod(told.out.c_str(), nullptr);
+    if (told.code == 0 && end > 0) return end;
+    why = told.err.substr(0, told.err.find('\n'));
+  } catch (const io::Error& error) {
+    why = error.what();
+  }
+  io::log_warning(
+      fmt::format("the end of Slurm's job {} is not known here ({}): set run.deadline, or "
+                  "HADAL_END_TIME in the job",
+                  job, why));
+  return 0;
+}
+
+int tell_slurm_end(std::uint32_t job) {
+  const auto unknown = [](const char* why) {
+    fmt::print(stderr, "{}\n", why);
+    return static_cast<int>(io::ErrorKind::launch);
   };
-  // Open for good: what it registers at its start may be called at the process's end.
-  static void* const library = open_library();
+  void* const library = open_library();
   if (library == nullptr) return unknown("libslurm.so is not found");
   // From Slurm 22.05 on the library has to be told first (slurm.h).
   if (auto* const init = reinterpret_cast<void (*)(const char*)>(::dlsym(library, "slurm_init"))) {
@@ -57,7 +76,8 @@ double slurm_end_time(std::uint32_t job) {
   if (ask == nullptr) return unknown("libslurm.so has no slurm_get_end_time");
   std::time_t end = 0;
   if (ask(job, &end) != 0 || end <= 0) return unknown("Slurm does not tell");
-  return static_cast<double>(end);
+  fmt::print("{}\n", end);
+  return 0;
 }
 
 }  // namespace hadal::launch
