@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 
@@ -31,12 +30,6 @@ std::int64_t limit_of(__rlimit_resource resource) {
   return static_cast<std::int64_t>(limit.rlim_max);
 }
 
-std::int64_t logical_cpus() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  return ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 0;
-}
-
 bool has_entries(const char* folder) {
   std::error_code failure;
   std::filesystem::directory_iterator entries(folder, failure);
@@ -47,7 +40,6 @@ nlohmann::json to_json(const RankPlace& p) {
   return {{"host", p.host},
           {"processor", p.processor},
           {"cores", p.cores},
-          {"logical_cpus", p.logical_cpus},
           {"memory", p.memory_bytes},
           {"shared_memory", p.shared_memory_bytes},
           {"open_files", p.open_files},
@@ -60,7 +52,6 @@ RankPlace from_json(const nlohmann::json& j) {
   return {.host = j.at("host"),
           .processor = j.at("processor"),
           .cores = j.at("cores"),
-          .logical_cpus = j.at("logical_cpus"),
           .memory_bytes = j.at("memory"),
           .shared_memory_bytes = j.at("shared_memory"),
           .open_files = j.at("open_files"),
@@ -166,7 +157,6 @@ RankPlace own_place(const std::string& host) {
   return {.host = host,
           .processor = engine::processor_name(),
           .cores = physical_cores(),
-          .logical_cpus = logical_cpus(),
           .memory_bytes = memory_limit_bytes(),
           .shared_memory_bytes =
               known ? static_cast<std::int64_t>(shared.f_bavail * shared.f_frsize) : 0,

@@ -14,15 +14,12 @@ struct RankPlace {
   std::string host;
   std::string processor;
   std::vector<int> cores;  // physical ones of the affinity mask
-  std::int64_t logical_cpus = 0;
   std::int64_t memory_bytes = 0;
   std::int64_t shared_memory_bytes = 0;  // free in /dev/shm
   std::int64_t open_files = 0;           // the limit
   std::int64_t locked_bytes = 0;         // the limit; INT64_MAX: none
   bool infiniband = false;
   bool gpus = false;
-
-  friend bool operator==(const RankPlace&, const RankPlace&) = default;
 };
 
 // What a run will want of it.

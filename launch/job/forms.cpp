@@ -79,7 +79,8 @@ const std::vector<Form>& forms() {
         "job.mpi",           "job.doctor",      "job.container.image",
         "job.stage_in",      "job.stage_out"},
        {S::exit},
-       qcg_pilot_requests},
+       qcg_pilot_requests,
+       /*carries_script=*/false},
       {"tosca",
        "a topology with a QCG job for the INDIGO PaaS orchestrator (YAML)",
        {"job.pass_env"},
@@ -100,7 +101,8 @@ const std::vector<Form>& forms() {
        {"job.launcher", "job.mpi", "job.doctor", "job.pass_env", "job.stage_in", "job.stage_out",
         "job.container.runtime"},
        {S::exit},
-       interlink_pod},
+       interlink_pod,
+       /*carries_script=*/false},
       // Kubernetes knows nothing of a batch system's places, nor of what starts the ranks.
       {"mpijob",
        "an MPIJob of Kubeflow's MPI operator (YAML)",
@@ -109,7 +111,8 @@ const std::vector<Form>& forms() {
         "job.container.options", "job.doctor", "job.pass_env", "job.stage_in", "job.stage_out",
         "job.native", "job.modules", "job.setup"},
        {S::exit},
-       mpi_job}};
+       mpi_job,
+       /*carries_script=*/false}};
   return all;
 }
 
@@ -129,6 +132,10 @@ std::string render(const Form& form, JobDescription job) {
     if (job.has(key)) {
       faults.push_back(fmt::format("{} cannot be said in the form \"{}\"", key, form.name));
     }
+  }
+  if (job.is_self_contained() && !form.carries_script) {
+    faults.push_back(fmt::format(
+        "--self-contained: the form \"{}\" carries no script, and so no config", form.name));
   }
   const auto& can = form.on_stop;
   if (std::find(can.begin(), can.end(), job.options.on_stop) == can.end()) {

@@ -18,6 +18,7 @@ struct Form {
   // What it can do about a stop in time; `requeue`, the default, becomes exit where it is not here.
   std::vector<OnStop> on_stop;
   std::string (*render)(const JobDescription& job);
+  bool carries_script = true;  // else it starts the program itself, and the config has to be there
 };
 
 const std::vector<Form>& forms();

@@ -17,7 +17,6 @@ launch::RankPlace place(const std::string& host, std::vector<int> cores) {
   return {.host = host,
           .processor = "p",
           .cores = std::move(cores),
-          .logical_cpus = 8,
           .memory_bytes = std::int64_t{8} << 30,
           .shared_memory_bytes = std::int64_t{1} << 30,
           .open_files = 65536,

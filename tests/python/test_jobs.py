@@ -245,6 +245,11 @@ def test_what_no_job_can_be_made_of(tmp_path, form, job, told):
     assert told in render(tmp_path, form, job, code=78)
 
 
+@pytest.mark.parametrize("name", ["qcg-pilot", "interlink", "mpijob"])
+def test_what_carries_no_script_carries_no_config(tmp_path, name):
+    assert "carries no script, and so no config" in render(tmp_path, *CASES[name], "--self-contained", code=78)
+
+
 def test_gateways_cut_at_spaces(tmp_path):
     assert "QCG cuts arguments at spaces" in render(tmp_path, "qcg-rest", NODES, "--set", "run.dir=/p/a b", code=78)
 
