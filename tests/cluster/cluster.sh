@@ -11,10 +11,12 @@ mkdir -p "$2"
 FOLDER="$(cd "$2" && pwd)"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 BRIDGE=hadal-slurm
+# Not in FOLDER: a start that was killed may have left daemons whose folder is gone.
+PIDS=/run/hadal-slurm
 export SLURM_CONF="$FOLDER/slurm.conf"
 
 configure() {
-  mkdir -p "$FOLDER"/{state,spool,log,tmp}
+  mkdir -p "$PIDS" "$FOLDER"/{state,spool,log,tmp}
   for gpu in 0 1; do mknod -m 666 "$FOLDER/gpu$gpu" c 1 3; done
   cat >"$FOLDER/slurm.conf" <<CONF
 ClusterName=hadal
@@ -24,7 +26,7 @@ AuthType=auth/none
 CredType=cred/none
 StateSaveLocation=$FOLDER/state
 SlurmdSpoolDir=$FOLDER/spool/%n
-SlurmctldPidFile=$FOLDER/slurmctld.pid
+SlurmctldPidFile=$PIDS/slurmctld.pid
 SlurmdPidFile=$FOLDER/slurmd-%n.pid
 SlurmctldLogFile=$FOLDER/log/slurmctld.log
 SlurmdLogFile=$FOLDER/log/slurmd-%n.log
@@ -85,7 +87,7 @@ start() {
   SLURMRESTD_SECURITY=disable_user_check,disable_unshare_files,disable_unshare_sysv \
     setsid slurmrestd -a rest_auth/local -s openapi/v0.0.38 "unix:$FOLDER/rest.socket" \
     </dev/null >>"$FOLDER/log/slurmrestd.log" 2>&1 &
-  echo $! >"$FOLDER/slurmrestd.pid"
+  echo $! >"$PIDS/slurmrestd.pid"
   for _ in $(seq 100); do
     if [ "$(sinfo -h -N -o %T 2>/dev/null | grep -c idle)" = 2 ] && [ -S "$FOLDER/rest.socket" ]; then
       return 0
@@ -97,10 +99,15 @@ start() {
 }
 
 stop() {
-  local pid
-  for pid in slurmctld slurmrestd; do
-    [ ! -e "$FOLDER/$pid.pid" ] || kill "$(cat "$FOLDER/$pid.pid")" 2>/dev/null || true
+  local daemon pid
+  for daemon in slurmctld slurmrestd; do
+    pid="$(cat "$PIDS/$daemon.pid" 2>/dev/null)" || continue
+    if grep -q "$daemon" "/proc/$pid/comm" 2>/dev/null; then
+      kill -9 "$pid"
+      while [ -e "/proc/$pid" ]; do sleep 0.05; done
+    fi
   done
+  rm -rf "$PIDS"
   for node in 1 2; do
     # Its daemons, the jobs they run, and what those left behind.
     for _ in 1 2 3; do
