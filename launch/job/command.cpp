@@ -19,6 +19,8 @@
 namespace hadal::launch {
 namespace {
 
+constexpr std::chrono::seconds kPatience{120};
+
 std::vector<std::string> clean_environment() {
   std::vector<std::string> kept;
   for (const auto& [name, value] : variables_with_prefix("")) {
@@ -53,10 +55,8 @@ Pipe open_pipe() {
 
 class Command {
  public:
-  Command(std::vector<std::string> words, double seconds)
-      : words_(std::move(words)),
-        end_(Clock::now() +
-             std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds))) {
+  explicit Command(std::vector<std::string> words)
+      : words_(std::move(words)), end_(Clock::now() + kPatience) {
     Pipe out = open_pipe(), err = open_pipe();
     posix_spawn_file_actions_t files;
     ::posix_spawn_file_actions_init(&files);
@@ -127,8 +127,6 @@ class Command {
 
 }  // namespace
 
-CommandResult run_command(const std::vector<std::string>& words, double seconds) {
-  return Command(words, seconds).finish();
-}
+CommandResult run_command(const std::vector<std::string>& words) { return Command(words).finish(); }
 
 }  // namespace hadal::launch

@@ -12,9 +12,6 @@
 namespace hadal::launch {
 namespace {
 
-// A controller that is busy answers within its own time-out (MessageTimeout, at most 100 s).
-constexpr double kPatience = 120;
-
 std::string trimmed(const std::string& text) {
   const std::size_t first = text.find_first_not_of(" \n\t");
   if (first == std::string::npos) return "";
@@ -22,7 +19,7 @@ std::string trimmed(const std::string& text) {
 }
 
 std::string run(const std::vector<std::string>& words) {
-  const CommandResult result = run_command(words, kPatience);
+  const CommandResult result = run_command(words);
   if (result.code == 0) return trimmed(result.out);
   throw io::Error(io::ErrorKind::launch, fmt::format("{} ended with {}: {}", words.front(),
                                                      result.code, trimmed(result.err)));
@@ -77,8 +74,7 @@ class SlurmCommands : public BatchSystem {
 
   static JobReport by_number(const std::string& id) {
     JobReport report{.id = id};
-    const CommandResult shown =
-        run_command({"scontrol", "--oneliner", "show", "job", id}, kPatience);
+    const CommandResult shown = run_command({"scontrol", "--oneliner", "show", "job", id});
     std::smatch match;
     if (std::regex_search(shown.out, match, std::regex("JobState=([A-Z_]+) Reason=([^ ]+)"))) {
       report.native = match[1];
@@ -86,8 +82,7 @@ class SlurmCommands : public BatchSystem {
     } else {
       // The controller forgets (MinJobAge); accounting, where a site has it, does not.
       const CommandResult kept = run_command(
-          {"sacct", "--noheader", "--allocations", "--parsable2", "--format=State", "--jobs", id},
-          kPatience);
+          {"sacct", "--noheader", "--allocations", "--parsable2", "--format=State", "--jobs", id});
       const std::string state = trimmed(kept.out);
       report.native = state.substr(0, state.find_first_of(" |\n"));
     }
