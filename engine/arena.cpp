@@ -1,6 +1,7 @@
 #include "engine/arena.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/norm.hpp"
 
@@ -49,12 +50,28 @@ ArenaSlice ArenaLayout::blocks_slice(std::size_t first, std::size_t last) const 
   return {offset(first), offset(last), first, last};
 }
 
+int ArenaLayout::piece_of(std::size_t bucket, int rank, int ranks) const {
+  const auto count = static_cast<unsigned>(ranks), own = static_cast<unsigned>(rank);
+  // Of many pieces some are empty, so the ranks take turns.
+  const auto turn = static_cast<unsigned>(bucket % count);
+  if (!std::has_single_bit(count)) return static_cast<int>((own + turn) % count);
+  unsigned mirrored = 0;
+  for (unsigned bit = 1; bit < count; bit *= 2)
+    mirrored = 2 * mirrored + ((own & bit) != 0 ? 1 : 0);
+  return static_cast<int>(mirrored ^ turn);
+}
+
 ArenaSlice ArenaLayout::slice(std::size_t bucket, int rank, int ranks) const {
+  const int piece = piece_of(bucket, rank, ranks);
+  return pieces(bucket, piece, piece + 1, ranks);
+}
+
+ArenaSlice ArenaLayout::pieces(std::size_t bucket, int first_piece, int last_piece,
+                               int ranks) const {
   const std::size_t first = bucket_blocks_[bucket];
   const std::size_t last = bucket_blocks_[bucket + 1];
   const ArenaSlice whole = blocks_slice(first, last);
-  // A piece starts at the first block at or behind its even share. Of many pieces some are empty,
-  // so the ranks take turns.
+  // A piece starts at the first block at or behind its even share.
   const auto cut = [&](int number) {
     const std::int64_t target = whole.begin + whole.count() * number / ranks;
     const auto begin = blocks_.begin() + static_cast<std::ptrdiff_t>(first);
@@ -63,9 +80,7 @@ ArenaSlice ArenaLayout::slice(std::size_t bucket, int rank, int ranks) const {
         begin, end, target, [](const ArenaBlock& b, std::int64_t t) { return b.offset < t; });
     return static_cast<std::size_t>(found - blocks_.begin());
   };
-  const int piece =
-      static_cast<int>((static_cast<std::size_t>(rank) + bucket) % static_cast<std::size_t>(ranks));
-  return blocks_slice(cut(piece), piece + 1 == ranks ? last : cut(piece + 1));
+  return blocks_slice(cut(first_piece), last_piece == ranks ? last : cut(last_piece));
 }
 
 }  // namespace hadal::engine

@@ -59,9 +59,14 @@ class ArenaLayout {
   std::int64_t parameter_count() const { return parameter_count_; }
   std::size_t bucket_count() const { return bucket_blocks_.size() - 1; }
 
-  // The slice of bucket `bucket` that `rank` of `ranks` owns: cut between blocks, as even as they
-  // allow. Not in the order of the ranks.
+  // The slice of bucket `bucket` that `rank` of `ranks` owns: one of `ranks` pieces that are cut
+  // between blocks, as even as they allow.
   ArenaSlice slice(std::size_t bucket, int rank, int ranks) const;
+  // The number of that piece. Where the ranks are a power of two, those whose numbers end with the
+  // same bits own pieces that lie together: what recursive halving wants.
+  int piece_of(std::size_t bucket, int rank, int ranks) const;
+  // Pieces [first, last) of a bucket.
+  ArenaSlice pieces(std::size_t bucket, int first, int last, int ranks) const;
 
  private:
   ArenaSlice blocks_slice(std::size_t first, std::size_t last) const;

@@ -37,6 +37,9 @@ class BufferLayout {
   // Every buffer at its first value.
   BufferValues initial() const;
 
+  // Where the bytes of buffer `number` begin.
+  std::size_t offset(std::size_t number) const { return offsets_[number]; }
+
   // The bytes of buffer `number`.
   std::span<std::byte> of(BufferValues& values, std::size_t number) const;
   std::span<const std::byte> of(const BufferValues& values, std::size_t number) const;

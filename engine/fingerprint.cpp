@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "engine/aligned_buffer.hpp"
+#include "engine/device/device_array.hpp"
 #include "io/hashing_file.hpp"
 #include "io/sample_order.hpp"
 
@@ -67,15 +68,22 @@ std::string processor_name() {
 
 Fingerprint training_fingerprint(WorkerPool& pool, const Weights& weights,
                                  const io::DataIndex& index, std::int64_t micro_batch,
-                                 std::size_t terms) {
+                                 std::size_t terms, Device* device) {
   const io::Batch batch = synthetic_batch(index, micro_batch);
   AlignedBuffer gradient(weights.layout.size());
+  DeviceArray<float> device_gradient;
+  if (device != nullptr) device_gradient = DeviceArray<float>(*device, gradient.span().size());
   MicroBatchResult result;
   const std::vector<float> factors(terms, 1.0f);
   const std::int64_t before = resident_bytes();
   pool.run(0, 1, [&](Worker& worker, std::int64_t) {
-    result = worker.train(batch, factors, 0, gradient.span());
+    result = worker.train(batch, factors, 0,
+                          device == nullptr ? gradient.span() : device_gradient.span());
   });
+  if (device != nullptr) {
+    Worker::collect(*device, result);
+    device->copy_now(std::as_writable_bytes(gradient.span()), device_gradient.bytes());
+  }
   const std::uint64_t loss = io::hash_bytes(std::as_bytes(std::span(&result.loss, 1)));
   return {.arithmetic = io::hash_bytes(std::as_bytes(gradient.span()), loss),
           .peak_bytes = std::max<std::int64_t>(0, peak_resident_bytes() - before),

@@ -19,10 +19,11 @@ struct Fingerprint {
 };
 
 // One forward and backward of random inputs and zero targets through one worker of the pool, on the
-// initial weights (a function of the seed alone). `terms`: of the objective.
+// initial weights (a function of the seed alone). `terms`: of the objective; `device`: where the
+// workers compute, null for the host.
 Fingerprint training_fingerprint(WorkerPool& pool, const Weights& weights,
                                  const io::DataIndex& index, std::int64_t micro_batch,
-                                 std::size_t terms);
+                                 std::size_t terms, Device* device);
 
 // The same of one forward pass in evaluation mode; needs no targets.
 Fingerprint forward_fingerprint(WorkerPool& pool, const io::DataIndex& index,

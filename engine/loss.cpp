@@ -11,9 +11,9 @@
 namespace hadal::engine {
 namespace {
 
-at::Tensor class_weight_tensor(const LossOptions& options) {
+at::Tensor class_weight_tensor(const LossOptions& options, const at::Tensor& beside) {
   if (options.class_weights.empty()) return {};
-  return at::tensor(options.class_weights, at::kFloat);
+  return at::tensor(options.class_weights, at::kFloat).to(beside.device());
 }
 
 // Scores with the classes on axis 1, as ATen wants them: language models have them last.
@@ -103,7 +103,7 @@ at::Tensor Loss::elements(const at::Tensor& output, const at::Tensor& stored_tar
     constexpr std::int64_t kNoLabel = -100;
     return at::cross_entropy_loss(
         classes_second(output, stored_target), last ? stored_target.flatten() : stored_target,
-        class_weight_tensor(options_), reduction,
+        class_weight_tensor(options_, output), reduction,
         stored_target.is_floating_point() ? kNoLabel : options_.ignore_index,
         options_.label_smoothing);
   }
@@ -153,10 +153,10 @@ Loss::Total Loss::total(const at::Tensor& output, const at::Tensor& target,
 // What each label weighs in the mean; 1 a sample where there are no classes.
 at::Tensor Loss::label_weights(const at::Tensor& target) const {
   if (!counts_classes() || target.scalar_type() != at::kLong) {
-    return at::ones({target.size(0)}, at::kFloat);
+    return at::ones({target.size(0)}, target.options().dtype(at::kFloat));
   }
   const at::Tensor counted = target.ne(options_.ignore_index).to(at::kFloat);
-  const at::Tensor weights = class_weight_tensor(options_);
+  const at::Tensor weights = class_weight_tensor(options_, target);
   if (!weights.defined()) return counted;
   return weights.index_select(0, target.clamp_min(0).flatten()).view_as(target) * counted;
 }

@@ -25,6 +25,12 @@ std::optional<std::int64_t> top_k(const std::string& metric) {
   return parsed.ec == std::errc{} && parsed.ptr == end && k > 0 ? std::optional(k) : std::nullopt;
 }
 
+std::vector<double> values_of(const at::Tensor& tensor) {
+  const at::Tensor here = tensor.to(at::kCPU).contiguous();
+  const double* first = here.const_data_ptr<double>();
+  return {first, first + here.numel()};
+}
+
 // The labels that count, with their scores: [labels, classes] and [labels], whatever trailing axes
 // the two had.
 struct Labelled {
@@ -50,7 +56,8 @@ class ClassAccuracy : public Metric {
     const auto [scores, labels] = labelled(output, target, options_);
     const at::Tensor label = labels.unsqueeze(1);
     const at::Tensor score = scores.gather(1, label);
-    const at::Tensor classes = at::arange(scores.size(1), at::kLong).unsqueeze(0);
+    const at::Tensor classes =
+        at::arange(scores.size(1), scores.options().dtype(at::kLong)).unsqueeze(0);
     const at::Tensor above =
         scores.gt(score).logical_or(scores.eq(score).logical_and(classes.lt(label)));
     return {sum_of(above.sum(1).lt(k_)), static_cast<double>(labels.numel())};
@@ -122,8 +129,7 @@ class ConfusionMetric : public Metric {
     const std::int64_t classes = scores.size(1);
     const at::Tensor cells = labels * classes + scores.argmax(1);
     const at::Tensor counts = at::bincount(cells, {}, classes * classes).to(at::kDouble);
-    const double* first = counts.const_data_ptr<double>();
-    return {first, first + counts.numel()};
+    return values_of(counts);
   }
 
   // Classes that are neither there nor predicted count for nothing, as in scikit-learn's f1_score
@@ -180,8 +186,7 @@ class LabelMetric : public Metric {
         at::stack({count(yes.logical_and(wanted)), count(yes.logical_and(wanted.logical_not())),
                    count(wanted.logical_and(yes.logical_not()))})
             .contiguous();
-    const double* first = all.const_data_ptr<double>();
-    return {first, first + all.numel()};
+    return values_of(all);
   }
 
   double value(std::span<const double> s) const override {
@@ -222,17 +227,18 @@ class Auroc : public Metric {
     if (classes_) {
       const auto [logits, labels] = labelled(output, target, options_);
       scores = at::softmax(logits, 1);
-      truth = labels.unsqueeze(1).eq(at::arange(scores.size(1), at::kLong).unsqueeze(0));
+      truth = labels.unsqueeze(1).eq(
+          at::arange(scores.size(1), scores.options().dtype(at::kLong)).unsqueeze(0));
     } else {
       scores = output.flatten(1).reshape({output.size(0), -1});
       truth = shaped_like(target, output).gt(0.5).reshape({output.size(0), -1});
     }
-    const at::Tensor number =
-        at::arange(scores.size(1), at::kDouble).unsqueeze(0).expand(scores.sizes());
+    const at::Tensor number = at::arange(scores.size(1), scores.options().dtype(at::kDouble))
+                                  .unsqueeze(0)
+                                  .expand(scores.sizes());
     const at::Tensor all =
         at::stack({number, scores.to(at::kDouble), truth.to(at::kDouble)}, 2).contiguous();
-    const double* first = all.const_data_ptr<double>();
-    return {first, first + all.numel()};
+    return values_of(all);
   }
 
   double value(std::span<const double> triples) const override {

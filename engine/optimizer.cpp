@@ -121,7 +121,7 @@ void Optimizer::measure(std::int64_t number, std::span<const float> parameters,
                         float grad_scale) {
   const Run& run = runs_[static_cast<std::size_t>(number)];
   if (!trains(run.entry, update)) return;
-  const kernels::LambStep step = lamb_step_of(run, lr, update, grad_scale);
+  const kernels::LambStep step = lamb_step_of(run.entry, lr, update, grad_scale);
   double* sums = measured_.data() + 2 * run.owned_block;
   std::array<float, kernels::kNormBlock> memory;
   for (std::size_t k = run.first_block; k < run.last_block; ++k, sums += 2) {
@@ -147,10 +147,10 @@ void Optimizer::measure(std::int64_t number, std::span<const float> parameters,
   }
 }
 
-void Optimizer::set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums) {
+void Optimizer::set_ratios(const ArenaLayout& layout, std::span<const double> sums) {
   std::vector<std::array<double, 2>> entries(layout.entries().size(), {0.0, 0.0});
-  for (std::size_t k = 0; k < sums.size(); ++k) {
-    for (const std::size_t i : {0u, 1u}) entries[blocks_[k].entry][i] += sums[k][i];
+  for (std::size_t k = 0; k < blocks_.size(); ++k) {
+    for (const std::size_t i : {0u, 1u}) entries[blocks_[k].entry][i] += sums[2 * k + i];
   }
   for (std::size_t e = 0; e < entries.size(); ++e) {
     const double weight = std::sqrt(entries[e][0]);
@@ -165,9 +165,34 @@ void Optimizer::set_ratios(const ArenaLayout& layout, std::span<const std::array
   }
 }
 
-kernels::LambStep Optimizer::lamb_step_of(const Run& run, double lr, std::int64_t update,
+kernels::AdamwStep Optimizer::adamw_step_of(std::size_t entry, double lr, std::int64_t update,
+                                            float grad_scale) const {
+  const Setting& setting = settings_[entry];
+  return kernels::adamw_step({.lr = lr * setting.lr_scale,
+                              .beta1 = options_.beta1,
+                              .beta2 = options_.beta2,
+                              .eps = options_.eps,
+                              .weight_decay = setting.weight_decay},
+                             update - setting.frozen_updates, grad_scale);
+}
+
+// LARS is SGD with the decayed gradient scaled; a ratio of 1 leaves SGD's bits.
+kernels::SgdStep Optimizer::sgd_step_of(std::size_t entry, double lr, float grad_scale) const {
+  const float ratio = ratios_[entry];
+  return {.lr = static_cast<float>(lr * settings_[entry].lr_scale),
+          .momentum = static_cast<float>(options_.momentum),
+          .weight_decay = static_cast<float>(settings_[entry].weight_decay) * ratio,
+          .grad_scale = grad_scale * ratio,
+          .nesterov = options_.nesterov};
+}
+
+float Optimizer::lamb_factor_of(std::size_t entry, double lr) const {
+  return -static_cast<float>(lr * settings_[entry].lr_scale) * ratios_[entry];
+}
+
+kernels::LambStep Optimizer::lamb_step_of(std::size_t entry, double lr, std::int64_t update,
                                           float grad_scale) const {
-  const Setting& setting = settings_[run.entry];
+  const Setting& setting = settings_[entry];
   return kernels::lamb_step({.lr = lr,
                              .beta1 = options_.beta1,
                              .beta2 = options_.beta2,
@@ -181,7 +206,6 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
                        std::int64_t update, float grad_scale) {
   const Run& run = runs_[static_cast<std::size_t>(number)];
   if (!trains(run.entry, update)) return;
-  lr *= settings_[run.entry].lr_scale;
   // Whatever comes after the update finds the parameters in the core's cache.
   const bool more = has_average() || has_masters_ || !rounded.empty();
   const std::int64_t piece = more ? kernels::kNormBlock : run.count;
@@ -208,41 +232,28 @@ void Optimizer::update(std::int64_t number, std::span<float> parameters,
 void Optimizer::update_piece(const Run& run, std::int64_t at, std::span<float> param,
                              std::span<const float> grad, double lr, std::int64_t update,
                              float grad_scale) {
-  const Setting& setting = settings_[run.entry];
   const auto state = [&](std::size_t s) {
     return states_[s].subspan(at, at + static_cast<std::int64_t>(param.size()));
   };
   if (options_.kind == OptimizerKind::adamw) {
-    const kernels::AdamwStep step =
-        kernels::adamw_step({.lr = lr,
-                             .beta1 = options_.beta1,
-                             .beta2 = options_.beta2,
-                             .eps = options_.eps,
-                             .weight_decay = setting.weight_decay},
-                            update - setting.frozen_updates, grad_scale);
-    kernels::adamw(param, grad, state(0), state(1), step);
+    kernels::adamw(param, grad, state(0), state(1),
+                   adamw_step_of(run.entry, lr, update, grad_scale));
     return;
   }
-  const float ratio = ratios_[run.entry];
   if (options_.kind == OptimizerKind::lamb) {
-    const kernels::LambStep step = lamb_step_of(run, lr, update, grad_scale);
+    const kernels::LambStep step = lamb_step_of(run.entry, lr, update, grad_scale);
     std::array<float, kernels::kNormBlock> memory;
     for (std::size_t i = 0; i < param.size(); i += memory.size()) {
       const std::size_t length = std::min(memory.size(), param.size() - i);
       const std::span<float> change = std::span(memory).first(length);
       kernels::lamb_update(change, param.subspan(i, length), state(0).subspan(i, length),
                            state(1).subspan(i, length), step);
-      kernels::add_scaled(param.subspan(i, length), -static_cast<float>(lr) * ratio, change);
+      kernels::add_scaled(param.subspan(i, length), lamb_factor_of(run.entry, lr), change);
     }
     return;
   }
-  // LARS is SGD with the decayed gradient scaled; a ratio of 1 leaves SGD's bits.
-  const kernels::SgdStep step{.lr = static_cast<float>(lr),
-                              .momentum = static_cast<float>(options_.momentum),
-                              .weight_decay = static_cast<float>(setting.weight_decay) * ratio,
-                              .grad_scale = grad_scale * ratio,
-                              .nesterov = options_.nesterov};
-  kernels::sgd(param, grad, options_.momentum == 0 ? std::span<float>() : state(0), step);
+  kernels::sgd(param, grad, options_.momentum == 0 ? std::span<float>() : state(0),
+               sgd_step_of(run.entry, lr, grad_scale));
 }
 
 void Optimizer::start_from(std::span<const float> parameters) {

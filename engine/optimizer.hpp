@@ -12,6 +12,7 @@
 #include "engine/arena.hpp"
 #include "engine/run_config.hpp"
 #include "kernels/lamb.hpp"
+#include "kernels/sgd.hpp"
 
 namespace hadal::engine {
 
@@ -34,6 +35,10 @@ class Optimizer {
   const std::vector<std::string>& state_names() const { return state_names_; }
   static std::vector<std::string> state_names(const OptimizerOptions& options, Wire wire);
 
+  const OptimizerOptions& options() const { return options_; }
+
+  // All owned slices of a state, bucket by bucket.
+  std::span<float> state(std::size_t number) { return states_[number].span(); }
   // The owned part of a state in bucket `bucket` (as many elements as the owned slice).
   std::span<float> state(std::size_t number, std::size_t bucket);
 
@@ -63,8 +68,17 @@ class Optimizer {
   std::span<const double> measured() const { return measured_; }
   void measure(std::int64_t number, std::span<const float> parameters,
                std::span<const float> gradient, double lr, std::int64_t update, float grad_scale);
-  // Of all ranks, in the order of their blocks: `sums[k]` are those of block k of the layout.
-  void set_ratios(const ArenaLayout& layout, std::span<const std::array<double, 2>> sums);
+  // Of all ranks, two sums for each block of the layout (see in_block_order()).
+  void set_ratios(const ArenaLayout& layout, std::span<const double> sums);
+
+  // How one update changes arena entry `entry`: what kernels want to know. `lr` is the schedule's.
+  kernels::AdamwStep adamw_step_of(std::size_t entry, double lr, std::int64_t update,
+                                   float grad_scale) const;
+  kernels::SgdStep sgd_step_of(std::size_t entry, double lr, float grad_scale) const;
+  kernels::LambStep lamb_step_of(std::size_t entry, double lr, std::int64_t update,
+                                 float grad_scale) const;
+  // What multiplies LAMB's update on its way into the parameter.
+  float lamb_factor_of(std::size_t entry, double lr) const;
 
   // What the last update has added to the owned slices, where parameters follow masters, else null:
   // whoever adds it to the parameters before has them. Stays where it is.
@@ -103,8 +117,6 @@ class Optimizer {
   }
   void update_piece(const Run& run, std::int64_t at, std::span<float> param,
                     std::span<const float> grad, double lr, std::int64_t update, float grad_scale);
-  kernels::LambStep lamb_step_of(const Run& run, double lr, std::int64_t update,
-                                 float grad_scale) const;
   static Setting setting_of(const OptimizerOptions& options, const ArenaEntry& entry);
 
   OptimizerOptions options_;

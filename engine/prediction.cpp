@@ -77,9 +77,7 @@ io::DType dtype_of(const at::Tensor& tensor) {
 
 std::vector<at::Tensor> outputs_of(Worker& worker, const io::Batch& batch, const RunConfig& config,
                                    PredictAs as) {
-  std::vector<at::Tensor> outputs = worker.predict(batch);
-  for (std::size_t o = 0; o < outputs.size(); ++o) {
-    at::Tensor& output = outputs[o];
+  return worker.predict(batch, [&](std::size_t o, at::Tensor output) {
     if (output.dim() == 0 || output.size(0) != batch.count()) {
       throw io::Error(io::ErrorKind::checkpoint,
                       fmt::format("output {} of the model has the shape {} for {} samples; its "
@@ -91,9 +89,8 @@ std::vector<at::Tensor> outputs_of(Worker& worker, const io::Batch& batch, const
         output.scalar_type() != at::kDouble) {
       output = output.to(at::kFloat);
     }
-    output = output.contiguous();
-  }
-  return outputs;
+    return output.contiguous();
+  });
 }
 
 std::uint64_t hash_of(Weights& weights) {

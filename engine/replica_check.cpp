@@ -44,18 +44,13 @@ std::uint64_t most_common(const std::vector<std::uint64_t>& values) {
   });
 }
 
-}  // namespace
-
-void check_replicas(Communicator& comm, const HostMemory& host, const Weights& weights,
-                    ThreadTeam& team, const std::string& when) {
-  constexpr std::uint64_t kFrozen = std::uint64_t{1} << 32;
-  const Hashes mine{hash_pieces(weights.parameters, 0, host, team) ^
-                        hash_pieces(weights.frozen, kFrozen, host, team),
-                    io::hash_bytes(weights.buffers.bytes)};
+// Collective. `holders` are the ranks that hold one copy of the parameters together.
+void compare(Communicator& comm, const HostMemory::Hosts& holders, const Hashes& mine,
+             const std::string& when) {
   std::vector<Hashes> all(static_cast<std::size_t>(comm.size()));
   comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
   std::vector<std::uint64_t> parameters, buffers;
-  for (const std::vector<int>& ranks : host.hosts()) {
+  for (const std::vector<int>& ranks : holders) {
     std::uint64_t joined = 0;
     for (const int rank : ranks) joined ^= all[static_cast<std::size_t>(rank)].parameters;
     parameters.push_back(joined);
@@ -65,9 +60,8 @@ void check_replicas(Communicator& comm, const HostMemory& host, const Weights& w
   std::vector<std::string> wrong;
   for (std::size_t h = 0; h < parameters.size(); ++h) {
     if (parameters[h] == right) continue;
-    wrong.push_back(fmt::format("the parameters of rank{} {}",
-                                host.hosts()[h].size() > 1 ? "s" : "",
-                                fmt::join(host.hosts()[h], ", ")));
+    wrong.push_back(fmt::format("the parameters of rank{} {}", holders[h].size() > 1 ? "s" : "",
+                                fmt::join(holders[h], ", ")));
   }
   for (std::size_t r = 0; r < buffers.size(); ++r) {
     if (buffers[r] != right_buffers) wrong.push_back(fmt::format("the buffers of rank {}", r));
@@ -79,6 +73,25 @@ void check_replicas(Communicator& comm, const HostMemory& host, const Weights& w
           "{} differ from the others' {}: a fault of that host's memory, or a defect of this "
           "program. Start again, without that host: the run goes on from its last checkpoint",
           fmt::join(wrong, " and "), when));
+}
+
+}  // namespace
+
+void check_replicas(Communicator& comm, const HostMemory& host, const Weights& weights,
+                    ThreadTeam& team, const std::string& when) {
+  constexpr std::uint64_t kFrozen = std::uint64_t{1} << 32;
+  compare(comm, host.hosts(),
+          {hash_pieces(weights.parameters, 0, host, team) ^
+               hash_pieces(weights.frozen, kFrozen, host, team),
+           io::hash_bytes(weights.buffers.bytes)},
+          when);
+}
+
+void check_copies(Communicator& comm, std::uint64_t parameters, const Weights& weights,
+                  const std::string& when) {
+  HostMemory::Hosts alone;
+  for (int rank = 0; rank < comm.size(); ++rank) alone.push_back({rank});
+  compare(comm, alone, {parameters, io::hash_bytes(weights.buffers.bytes)}, when);
 }
 
 }  // namespace hadal::engine

@@ -15,4 +15,8 @@ namespace hadal::engine {
 void check_replicas(Communicator& comm, const HostMemory& host, const Weights& weights,
                     ThreadTeam& team, const std::string& when);
 
+// The same where each rank holds a copy of the parameters of its own, whose hash it gives.
+void check_copies(Communicator& comm, std::uint64_t parameters, const Weights& weights,
+                  const std::string& when);
+
 }  // namespace hadal::engine

@@ -26,6 +26,7 @@ struct Span {
 enum class ShuffleChoice { automatic, none, full, block };
 enum class OnProcessorChange { warn, stop };
 enum class Overlap { automatic, always, never };
+enum class DeviceWish { automatic, cpu, cuda, twin };
 enum class OnNonFinite { stop, skip };
 enum class OnFull { stop, go_on };
 enum class Precision { float32, bfloat16 };
@@ -47,6 +48,10 @@ struct RunOptions {
   std::string name;
   std::filesystem::path dir;
   std::uint64_t seed = 0;
+  DeviceWish device = DeviceWish::automatic;
+  bool share_gpus = false;  // several ranks may compute on one
+  // Of a GPU: only algorithms that give the same bits each time.
+  bool deterministic = true;
   int threads = 1;  // cores of one worker
   int workers = 0;  // of one rank; 0: as many as cores and memory allow
   std::string isa = "native";
@@ -124,6 +129,7 @@ struct TrainOptions {
   std::optional<double> clip_norm;
   OnNonFinite on_nonfinite = OnNonFinite::stop;
   Precision precision = Precision::float32;  // of the forward pass; weights stay float32
+  bool tensor_float32 = false;               // of a GPU: float32 products with 10 bits of fraction
   Layout layout = Layout::automatic;         // of images in memory, which decides about kernels
   SumOrder order = SumOrder::canonical;
   Wire wire = Wire::float32;    // of gradients and parameters between hosts

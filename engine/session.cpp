@@ -76,6 +76,7 @@ void load_trained(const RunConfig& config, const std::filesystem::path& given, C
                       own.string()));
     }
   });
+  if (session.device() != nullptr) session.take_weights();
 }
 
 std::vector<InputSpec> input_specs(const io::DataIndex& data) {
@@ -101,6 +102,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
           "where its Python code is at hand");
     }
   });
+  open_place(config, place, comm);
   take_memory(config, place, comm, *layouts, purpose);
   run_collectively(comm, "setting the first weights", [&] {
     Weights weights(std::move(*layouts), *host_, rounded_copy(config, purpose));
@@ -114,6 +116,12 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
     state_ = std::make_unique<TrainingState>(
         TrainingState{std::move(weights), std::move(optimizer), {}, std::move(rounding_)});
   });
+  if (device_) {
+    run_collectively(comm, "taking the weights to the devices", [&] {
+      device_weights_ = std::make_unique<DeviceWeights>(*device_, *messages_, state_->weights);
+    });
+    take_weights();
+  }
   run_collectively(comm, "starting the workers", [&] {
     start_workers(config, place, comm, data, purpose);
     if (purpose == Purpose::train) {
@@ -131,13 +139,39 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                  *model_, state_->weights, comm.rank() == 0 ? Tells::yes : Tells::no);
     }
   });
+  if (device_) take_weights();
   if (purpose == Purpose::train) state_->optimizer.start_from(state_->weights.parameters);
+}
+
+void Session::open_place(const RunConfig& config, const Place& place, Communicator& comm) {
+  run_collectively(comm, "opening the devices", [&] {
+    device_ = open_device(place.device, {.deterministic = config.run.deterministic,
+                                         .tensor_float32 = config.train.tensor_float32});
+    if (!device_) return;
+    const auto refuse = [](const std::string& what) {
+      throw io::Error(io::ErrorKind::config, what + "; set run.device = \"cpu\"");
+    };
+    if (!config.model.script.empty()) refuse("model.script is for the CPU only");
+    if (config.train.wire == Wire::bfloat16)
+      refuse("train.wire = \"bfloat16\" is for the CPU only");
+  });
+  if (!device_) return;
+  const bool by_nccl = comm.size() > 1 && device_->tensors().is_cuda() && has_nccl();
+  messages_ = by_nccl
+                  ? nccl_communicator(comm, *device_, {.timeout = config.run.collective_timeout})
+                  : staged_communicator(comm, *device_);
+}
+
+void Session::take_weights() {
+  // The first rank of a host fills the memory that its ranks read.
+  host_->barrier();
+  device_weights_->push(state_->weights);
 }
 
 void Session::take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                           const Weights::Layouts& layouts, Purpose purpose) {
   const std::size_t weights = layouts.bytes(rounded_copy(config, purpose));
-  if (purpose == Purpose::apply) {
+  if (purpose == Purpose::apply || device_) {
     host_ = std::make_unique<HostMemory>(comm, weights, 0);
     return;
   }
@@ -184,17 +218,32 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
 
 void Session::start_workers(const RunConfig& config, const Place& place, Communicator& comm,
                             const io::DataIndex& data, Purpose purpose) {
-  const auto make = [this, precision = config.train.precision, layout = config.train.layout] {
-    return std::make_unique<Worker>(*model_, objective_, state_->weights, precision, layout);
+  Weights& weights = state_->weights;
+  ParameterPlace parameters{.trained = weights.parameters.data(),
+                            .frozen = weights.frozen.data(),
+                            .rounded = weights.rounded.data(),
+                            .constants = weights.constants.bytes.data()};
+  if (device_) {
+    parameters = {.trained = device_weights_->parameters().data(),
+                  .frozen = device_weights_->frozen().data(),
+                  .rounded = device_weights_->rounded().data(),
+                  .constants = device_weights_->constants().data(),
+                  .device = device_.get()};
+  }
+  const auto make = [this, parameters, precision = config.train.precision,
+                     layout = config.train.layout] {
+    return std::make_unique<Worker>(*model_, objective_, state_->weights, parameters, precision,
+                                    layout);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
   const std::int64_t micro_batch = config.train.micro_batch;
   fingerprint_ = purpose == Purpose::train
                      ? training_fingerprint(*pool_, state_->weights, data, micro_batch,
-                                            objective_.term_count())
+                                            objective_.term_count(), device_.get())
                      : forward_fingerprint(*pool_, data, micro_batch);
-  int workers = place.workers;
-  if (place.memory_bytes > 0) {
+  // One queues for a device.
+  int workers = device_ ? 1 : place.workers;
+  if (place.memory_bytes > 0 && !device_) {
     // A further worker takes its activations and about two more gradient buffers.
     const std::int64_t gradients =
         purpose == Purpose::train ? 2 * state_->weights.layout.size() * 4 : 0;

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "engine/device/device_weights.hpp"
 #include "engine/fingerprint.hpp"
 #include "engine/gradient_pool.hpp"
 #include "engine/objective.hpp"
@@ -28,23 +29,34 @@ class Session {
   WorkerPool& pool() { return *pool_; }
   TrainingState& state() { return *state_; }
   HostMemory& host() { return *host_; }
+  // Null where the host's cores compute. The rest is there with it.
+  Device* device() { return device_.get(); }
+  DeviceCommunicator& messages() { return *messages_; }
+  DeviceWeights& device_weights() { return *device_weights_; }
+  // Collective. After the host's weights have been changed: takes them to the device.
+  void take_weights();
+  // Of the host's cores.
   GradientPool& gradients() { return *gradients_; }
   // Whether this rank's limit leaves memory for a copy of what it saves.
   bool can_copy_state() const { return can_copy_state_; }
   std::uint64_t fingerprint() const { return fingerprint_.arithmetic; }
 
  private:
+  void open_place(const RunConfig& config, const Place& place, Communicator& comm);
   void take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                    const Weights::Layouts& layouts, Purpose purpose);
   void start_workers(const RunConfig& config, const Place& place, Communicator& comm,
                      const io::DataIndex& data, Purpose purpose);
 
   Objective objective_;
+  std::unique_ptr<Device> device_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<HostMemory> host_;
   std::unique_ptr<GradientPool> gradients_;
   std::optional<PartRounding> rounding_;  // until the state has it
   std::unique_ptr<TrainingState> state_;
+  std::unique_ptr<DeviceWeights> device_weights_;
+  std::unique_ptr<DeviceCommunicator> messages_;  // ends before any memory that it uses
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;
   bool can_copy_state_ = true;

@@ -34,3 +34,30 @@ target_compile_options(torch::cpu INTERFACE
 # is told where, or not to look.
 target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined
   "-Wl,-rpath-link,${hadal_torch_lib}/../../nvidia/cu13/lib")
+
+if(HADAL_CUDA)
+  find_library(TORCH_CUDA_LIBRARY torch_cuda HINTS "${hadal_torch_lib}")
+  find_library(TORCH_C10_CUDA_LIBRARY c10_cuda HINTS "${hadal_torch_lib}")
+  if(NOT TORCH_CUDA_LIBRARY OR NOT TORCH_C10_CUDA_LIBRARY)
+    message(FATAL_ERROR "this libtorch has no CUDA: ${hadal_torch_lib}")
+  endif()
+  add_library(torch::c10_cuda SHARED IMPORTED GLOBAL)
+  set_target_properties(torch::c10_cuda PROPERTIES IMPORTED_LOCATION "${TORCH_C10_CUDA_LIBRARY}"
+    INTERFACE_LINK_LIBRARIES "torch::c10;CUDA::cudart")
+  add_library(torch::cuda SHARED IMPORTED GLOBAL)
+  set_target_properties(torch::cuda PROPERTIES IMPORTED_LOCATION "${TORCH_CUDA_LIBRARY}"
+    INTERFACE_LINK_LIBRARIES "torch::cpu;torch::c10_cuda")
+endif()
+if(HADAL_NCCL)
+  # The wheel's own, which its libtorch is made for, or the system's.
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS "${hadal_torch_lib}/../../nvidia/nccl/include"
+    ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS "${hadal_torch_lib}/../../nvidia/nccl/lib"
+    "${CUDAToolkit_LIBRARY_DIR}")
+  if(NOT NCCL_INCLUDE_DIR OR NOT NCCL_LIBRARY)
+    message(FATAL_ERROR "NCCL was not found; name it (-DNCCL_INCLUDE_DIR=… -DNCCL_LIBRARY=…), or set HADAL_NCCL=OFF")
+  endif()
+  add_library(nccl::nccl SHARED IMPORTED GLOBAL)
+  set_target_properties(nccl::nccl PROPERTIES IMPORTED_LOCATION "${NCCL_LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${NCCL_INCLUDE_DIR}")
+endif()

@@ -7,17 +7,26 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/block_sums.hpp"
 #include "engine/comm/collectively.hpp"
-#include "engine/replica_check.hpp"
+#include "engine/device/device_step.hpp"
+#include "engine/host_step.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/error.hpp"
-#include "kernels/bfloat16.hpp"
 
 namespace hadal::engine {
 namespace {
 
 // Steps between two comparisons of the ranks' models.
 constexpr std::int64_t kCheckEvery = 50;
+
+std::unique_ptr<StepRunner> make_runner(const RunConfig& config, Communicator& comm,
+                                        Session& session, const std::vector<Share>& shares) {
+  if (session.device() == nullptr) {
+    return std::make_unique<HostStep>(config, comm, session, shares);
+  }
+  return std::make_unique<DeviceStep>(config, comm, session, shares);
+}
 
 // What every rank tells the others in a step; losses and weights of its share follow, then nothing
 // else.
@@ -57,27 +66,20 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
     : config_(config),
       plan_(plan),
       comm_(comm),
-      host_(session.host()),
       pool_(session.pool()),
       objective_(session.objective()),
       model_(session.model()),
       index_(index),
       state_(session.state()),
-      rounding_(state_.rounding ? &*state_.rounding : nullptr),
       shares_(shares_of(plan.micro_batches, session.host().hosts(), wire_parts(config.train))),
       share_(shares_[static_cast<std::size_t>(comm.rank())]),
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),
       reader_(index, config.data.batch),
-      gradients_(session.gradients()),
-      reducer_(comm, session.host(), state_.weights.layout, gradients_, shares_, pool_.team(),
-               rounding_),
-      overlap_(comm, config.run.overlap,
-               reducer_.can_overlap() && config.train.order == SumOrder::canonical) {
+      runner_(make_runner(config, comm, session, shares_)) {
   loader_ =
       std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
                                    state_.progress.step, plan.steps, config.data.batch.readers);
-  round_parameters();
   std::optional<io::Error> failure;
   if (state_.progress.step < plan.steps) {
     try {
@@ -87,19 +89,6 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
     }
     exchange({}, std::vector<float>(static_cast<std::size_t>(share_.count())), {}, failure);
   }
-}
-
-// The ranks of a host share out its copy.
-void Trainer::round_parameters() {
-  Weights& weights = state_.weights;
-  if (weights.rounded.empty()) return;
-  const Share mine = shares(std::ssize(weights.rounded), host_.size())[std::size_t(host_.rank())];
-  const auto begin = static_cast<std::size_t>(mine.begin);
-  const auto count = static_cast<std::size_t>(mine.count());
-  kernels::to_bfloat16(weights.rounded.subspan(begin, count),
-                       std::span<const float>(weights.parameters).subspan(begin, count));
-  host_.barrier();
-  weights.rounded_is_filled = true;
 }
 
 std::vector<io::Batch> Trainer::load(std::int64_t step) {
@@ -178,92 +167,50 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   return control;
 }
 
-ThreadTeam::Running Trainer::start_computing(StepGradients& gradients,
-                                             CanonicalFold<BufferSum>& buffers,
-                                             std::vector<float>& losses, const Leaves& leaves,
-                                             const std::vector<double>& step_weights) {
-  return pool_.start(0, std::ssize(batches_), [&](Worker& worker, std::int64_t i) {
-    const io::Batch& batch = batches_[static_cast<std::size_t>(i)];
-    const std::int64_t m = share_.begin + i;
-    if (!leaves.any(m, m + 1)) return;
-    std::vector<float> factors;
+// A micro-batch takes part where any loss has something to divide by.
+std::vector<MicroBatchJob> Trainer::jobs(const Leaves& leaves,
+                                         const std::vector<double>& step_weights) const {
+  std::vector<MicroBatchJob> jobs;
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
+    const io::Batch& batch = batches_[i];
+    const std::int64_t m = share_.begin + static_cast<std::int64_t>(i);
+    if (!leaves.any(m, m + 1)) continue;
+    MicroBatchJob job{.leaf = m,
+                      .batch = &batch,
+                      .factors = {},
+                      .seed = micro_batch_seed(config_.run.seed, state_.progress.step, m)};
     for (std::size_t t = 0; t < step_weights.size(); ++t) {
-      factors.push_back(
+      job.factors.push_back(
           batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
     }
-    try {
-      MicroBatchResult result =
-          worker.train(batch, factors, micro_batch_seed(config_.run.seed, state_.progress.step, m),
-                       gradients.begin(m), [&](std::size_t entry) { gradients.arrived(entry); });
-      gradients.end(m);
-      losses[static_cast<std::size_t>(i)] = result.loss;
-      buffers.arrive(m, buffer_leaf(model_.buffers(), std::move(result.buffers)));
-    } catch (...) {
-      gradients.abandon();
-      throw;
-    }
-  });
-}
-
-// What ranks hold of the blocks they own, `width` values each, brought into the order of the
-// blocks: a sum over them depends on nobody's share.
-std::vector<double> Trainer::in_block_order(std::span<const double> mine, std::size_t width) {
-  const ArenaLayout& layout = state_.weights.layout;
-  const std::vector<std::string> all =
-      all_gather_text(comm_, {reinterpret_cast<const char*>(mine.data()), mine.size_bytes()});
-  std::vector<double> ordered(width * layout.blocks().size());
-  std::vector<std::size_t> read(all.size(), 0);
-  for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
-    for (std::size_t r = 0; r < all.size(); ++r) {
-      const ArenaSlice slice = layout.slice(b, static_cast<int>(r), comm_.size());
-      const std::size_t bytes = (slice.last_block - slice.first_block) * width * sizeof(double);
-      if (bytes == 0) continue;
-      std::memcpy(ordered.data() + slice.first_block * width, all[r].data() + read[r], bytes);
-      read[r] += bytes;
-    }
+    jobs.push_back(std::move(job));
   }
-  return ordered;
+  return jobs;
 }
 
-double Trainer::gradient_norm() {
-  const std::vector<double> squares = in_block_order(reducer_.squares(), 1);
-  const std::vector<ArenaBlock>& blocks = state_.weights.layout.blocks();
+double Trainer::norm_of(const std::vector<double>& owned_squares) {
+  const ArenaLayout& layout = state_.weights.layout;
+  const std::vector<double> squares = in_block_order(comm_, layout, owned_squares, 1);
   double total = 0;
-  for (std::size_t k = 0; k < blocks.size(); ++k) {
+  for (std::size_t k = 0; k < squares.size(); ++k) {
     // What this update leaves alone counts for nothing.
-    if (state_.optimizer.trains(blocks[k].entry, state_.progress.updates + 1)) total += squares[k];
+    const std::size_t entry = layout.blocks()[k].entry;
+    if (state_.optimizer.trains(entry, state_.progress.updates + 1)) total += squares[k];
   }
   return std::sqrt(total);
 }
 
-void Trainer::update(std::span<const float> gradient, double norm, double lr) {
+void Trainer::update(double norm, double lr) {
   // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1.
   float scale = 1;
   if (config_.train.clip_norm) {
     scale = static_cast<float>(std::min(1.0, *config_.train.clip_norm / (norm + 1e-6)));
   }
-  Optimizer& optimizer = state_.optimizer;
-  const std::span<float> parameters = state_.weights.parameters;
-  const std::int64_t number = ++state_.progress.updates;
-  if (optimizer.has_ratios()) {
-    pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
-      optimizer.measure(run, parameters, gradient, lr, number, scale);
-    });
-    const std::vector<double> sums = in_block_order(optimizer.measured(), 2);
-    std::vector<std::array<double, 2>> pairs(sums.size() / 2);
-    std::memcpy(pairs.data(), sums.data(), sums.size() * sizeof(double));
-    optimizer.set_ratios(state_.weights.layout, pairs);
-  }
-  pool_.run(0, optimizer.run_count(), [&](Worker&, std::int64_t run) {
-    optimizer.update(run, parameters, state_.weights.rounded, gradient, lr, number, scale);
-  });
-  reducer_.gather(parameters, state_.weights.rounded, optimizer.changes());
+  runner_->update(lr, ++state_.progress.updates, scale);
 }
 
 void Trainer::swap_average() {
-  if (!state_.optimizer.has_average()) return;
-  state_.optimizer.swap_average(state_.weights.parameters, state_.weights.rounded);
-  reducer_.gather(state_.weights.parameters, state_.weights.rounded);
+  if (state_.optimizer.has_average()) runner_->swap_average();
 }
 
 void Trainer::fail_not_finite(const std::vector<float>& losses) const {
@@ -294,8 +241,7 @@ void Trainer::fail_not_finite(const std::vector<float>& losses) const {
 }
 
 void Trainer::check_replicas() {
-  engine::check_replicas(comm_, host_, state_.weights, pool_.team(),
-                         fmt::format("after step {}", state_.progress.step));
+  runner_->check_replicas(fmt::format("after step {}", state_.progress.step));
 }
 
 StepReport Trainer::step(const std::function<Wishes()>& ask) {
@@ -303,7 +249,6 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   StepReport report{.step = state_.progress.step + 1,
                     .lr = schedule_.lr(state_.progress.step),
                     .bad_samples = bad_samples_};
-  // A micro-batch takes part where any loss has something to divide by.
   std::vector<bool> present(static_cast<std::size_t>(plan_.micro_batches), false);
   std::vector<double> step_weights(objective_.term_count(), 0.0);
   for (std::size_t i = 0; i < weights_.size(); ++i) {
@@ -311,19 +256,21 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
     if (weights_[i] > 0) present[i / step_weights.size()] = true;
   }
   const Leaves leaves(present);
-  StepGradients gradients(gradients_, state_.weights.layout, leaves, share_, rounding_);
-  CanonicalFold<BufferSum> buffers(leaves, share_, add_buffers);
   std::vector<float> losses(batches_.size(), 0.0f);
   report.skipped = leaves.present() == 0;
-  const bool overlaps = overlap_.on() && !report.skipped;
   std::optional<io::Error> failure;
-  std::span<const float> gradient;
+  StepRunner::Computed computed;
   try {
-    const Stopwatch computing;
-    ThreadTeam::Running work = start_computing(gradients, buffers, losses, leaves, step_weights);
-    if (overlaps) gradient = reducer_.reduce(gradients, leaves);
-    report.compute_seconds = work.finish();
-    report.reduce_seconds = computing.seconds() - report.compute_seconds;
+    if (!report.skipped) {
+      const std::vector<MicroBatchJob> todo = jobs(leaves, step_weights);
+      runner_->begin(leaves, todo);
+      computed = runner_->finish();
+      for (std::size_t k = 0; k < todo.size(); ++k) {
+        losses[static_cast<std::size_t>(todo[k].leaf - share_.begin)] = computed.losses[k];
+      }
+    }
+    report.compute_seconds = computed.compute_seconds;
+    report.reduce_seconds = computed.reduce_seconds;
     if (report.step < plan_.steps) fetch_next();
   } catch (const std::exception& exception) {
     failure = io::as_error(exception);
@@ -343,19 +290,14 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   report.ranks = std::move(control.ranks);
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
-    const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, buffers.take());
-    if (config_.train.order == SumOrder::fast) {
-      gradient = reducer_.reduce_fast(gradients);
-    } else if (!overlaps) {
-      gradient = reducer_.reduce(gradients, leaves);
-    }
-    report.grad_norm = gradient_norm();
+    const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, computed.buffers);
+    report.grad_norm = norm_of(runner_->reduce());
     const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
     if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
     report.skipped = !finite;
     report.reduce_seconds += reducing.lap();
     if (finite) {
-      update(gradient, report.grad_norm, report.lr);
+      update(report.grad_norm, report.lr);
       report.update_seconds = reducing.lap();
       state_.weights.buffers = next;
     }
@@ -364,12 +306,12 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   ++state_.progress.step;
   if (state_.progress.step % kCheckEvery == 0) check_replicas();
   report.data_wait_seconds = std::exchange(data_wait_, 0.0);
-  report.comm_wait_seconds = std::exchange(comm_wait_, 0.0) + reducer_.take_wait_seconds();
-  report.sent_bytes = reducer_.take_sent_bytes();
+  report.comm_wait_seconds = std::exchange(comm_wait_, 0.0) + runner_->take_wait_seconds();
+  report.sent_bytes = runner_->take_sent_bytes();
   const io::RowFetcher::Counts counts = reader_.counts();
   report.data = counts - std::exchange(data_counts_, counts);
   report.seconds = watch.seconds();
-  overlap_.record(report.seconds);
+  runner_->record(report.seconds);
   return report;
 }
 

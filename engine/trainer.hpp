@@ -6,11 +6,9 @@
 #include <memory>
 #include <optional>
 
-#include "engine/buffers.hpp"
-#include "engine/overlap_choice.hpp"
-#include "engine/reducer.hpp"
 #include "engine/schedule.hpp"
 #include "engine/session.hpp"
+#include "engine/step_runner.hpp"
 #include "engine/training_state.hpp"
 #include "engine/wishes.hpp"
 #include "engine/worker_pool.hpp"
@@ -67,40 +65,38 @@ class Trainer {
   // evaluation or the writing of the model, and again after it.
   void swap_average();
 
+  // Collective over the host. Brings the host's copy of the parameters, or of all that a checkpoint
+  // holds, up to date: whoever reads them calls it first.
+  void parameters_to_host() { runner_->parameters_to_host(); }
+  void state_to_host() { runner_->state_to_host(); }
+
  private:
   struct Control;
 
-  void round_parameters();
   std::vector<io::Batch> load(std::int64_t step);
   void fetch_next();
   Control exchange(const Wishes& mine, const std::vector<float>& losses, const RankTimes& times,
                    const std::optional<io::Error>& failure);
-  ThreadTeam::Running start_computing(StepGradients& gradients, CanonicalFold<BufferSum>& buffers,
-                                      std::vector<float>& losses, const Leaves& leaves,
-                                      const std::vector<double>& step_weights);
-  std::vector<double> in_block_order(std::span<const double> mine, std::size_t width);
-  double gradient_norm();
-  void update(std::span<const float> gradient, double norm, double lr);
+  std::vector<MicroBatchJob> jobs(const Leaves& leaves,
+                                  const std::vector<double>& step_weights) const;
+  double norm_of(const std::vector<double>& owned_squares);
+  void update(double norm, double lr);
   [[noreturn]] void fail_not_finite(const std::vector<float>& losses) const;
 
   const RunConfig& config_;
   const TrainingPlan& plan_;
   Communicator& comm_;
-  HostMemory& host_;
   WorkerPool& pool_;
   const Objective& objective_;
   const Model& model_;
   const io::DataIndex& index_;
   TrainingState& state_;
-  const PartRounding* rounding_;
   std::vector<Share> shares_;
   Share share_;
   Schedule schedule_;
   io::SampleOrder order_;
   io::BatchReader reader_;
-  GradientPool& gradients_;
-  Reducer reducer_;
-  OverlapChoice overlap_;
+  std::unique_ptr<StepRunner> runner_;
   std::vector<io::Batch> batches_;  // of the coming step
   std::vector<double> weights_;     // of the coming step: micro-batch by micro-batch, one a term
   std::int64_t bad_samples_ = 0;    // of the coming step, on all ranks

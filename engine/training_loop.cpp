@@ -71,6 +71,7 @@ TrainOutcome TrainingLoop::run(const io::DataIndex& train_data, const fs::path& 
   comm_.broadcast(std::as_writable_bytes(std::span(&writes, 1)), 0);
   if (outcome.stopped == StopReason::none && writes != 0) {
     trainer.swap_average();
+    trainer.parameters_to_host();
     write_model();
   }
   if (state.progress.best_value) {
@@ -106,6 +107,7 @@ void TrainingLoop::step(Trainer& trainer, TrainOutcome& outcome) {
   if (!stops && !ends && !report.agreed.save) return;
   observer_.on_phase("save");
   trainer.check_replicas();
+  trainer.state_to_host();
   saver_.save(stops ? Saver::At::stop : ends ? Saver::At::end : Saver::At::step);
 }
 
@@ -120,7 +122,10 @@ bool TrainingLoop::evaluate(Trainer& trainer) {
   if (result) {
     progress.evaluation_due = false;
     best = take_evaluation(config_.objective, session_.objective(), *result, progress);
-    if (best) write_model();
+    if (best) {
+      trainer.parameters_to_host();
+      write_model();
+    }
   }
   trainer.swap_average();
   if (result) observer_.on_evaluation(*result, progress.step, best, watch.seconds());

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -20,16 +21,22 @@
 namespace hadal::engine {
 namespace {
 
+at::Tensor values_at(void* memory, const io::Shape& shape, at::ScalarType type, at::Device device) {
+  return at::from_blob(memory, shape, at::TensorOptions(type).device(device));
+}
+
 // Where the gradients of a micro-batch go.
 struct GradientSink {
   const ArenaLayout& layout;
   std::span<float> gradient;
   std::vector<std::uint8_t>& arrived;
   const Worker::Arrived& tell;
+  at::Device device;
+  bool clears_padding;
 
   at::Tensor place(std::size_t e) const {
     const ArenaEntry& entry = layout.entries()[e];
-    return at::from_blob(gradient.data() + entry.offset, entry.shape, at::kFloat);
+    return values_at(gradient.data() + entry.offset, entry.shape, at::kFloat, device);
   }
 
   void taken(std::size_t e) const {
@@ -37,7 +44,7 @@ struct GradientSink {
     const std::int64_t end = entries[e].offset + entries[e].count;
     const std::int64_t next = e + 1 < entries.size() ? entries[e + 1].offset : layout.size();
     // Padding takes part in the sums and must not hold what an earlier use of the memory left.
-    std::fill(gradient.data() + end, gradient.data() + next, 0.0f);
+    if (clears_padding) std::fill(gradient.data() + end, gradient.data() + next, 0.0f);
     arrived[e] = 1;
     if (tell) tell(e);
   }
@@ -102,38 +109,47 @@ std::map<const at::TensorImpl*, bool> only_cast(const at::Tensor& loss) {
   return found;
 }
 
-// Views; the values keep the memory alive for as long as the tensors are used.
-std::vector<at::Tensor> as_tensors(const BufferLayout& layout, BufferValues& values) {
+// Views; the memory at `values` must stay for as long as the tensors are used.
+std::vector<at::Tensor> as_tensors(const BufferLayout& layout, std::byte* values,
+                                   at::Device device) {
   std::vector<at::Tensor> tensors;
   for (std::size_t i = 0; i < layout.size(); ++i) {
     const BufferSpec& spec = layout.specs()[i];
-    tensors.push_back(at::from_blob(layout.of(values, i).data(), spec.shape, to_aten(spec.dtype)));
+    tensors.push_back(
+        values_at(values + layout.offset(i), spec.shape, to_aten(spec.dtype), device));
   }
   return tensors;
 }
 
 // The batch keeps the memory alive for as long as the tensors are used.
-std::vector<at::Tensor> as_tensors(const std::vector<io::FieldBatch>& fields) {
-  std::vector<at::Tensor> tensors;
-  for (const io::FieldBatch& field : fields) {
-    tensors.push_back(at::from_blob(const_cast<std::byte*>(field.bytes.data()), field.shape,
-                                    to_aten(field.dtype)));
-  }
-  return tensors;
+at::Tensor as_tensor(const io::FieldBatch& field) {
+  return values_at(const_cast<std::byte*>(field.bytes.data()), field.shape, to_aten(field.dtype),
+                   at::kCPU);
 }
 
-// Undefined where samples have no weights of their own.
-at::Tensor weights_of(const io::Batch& batch) {
-  return batch.sample_weights.empty() ? at::Tensor()
-                                      : as_tensors(batch.sample_weights).front().flatten();
+at::Tensor bytes_at(std::span<const std::byte> bytes) {
+  return values_at(const_cast<std::byte*>(bytes.data()), {std::ssize(bytes)}, at::kByte, at::kCPU);
+}
+
+// Host memory that a device copies from and to on its own, while the host goes on.
+at::Tensor staging(std::int64_t bytes, const Device& device) {
+  return at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(device.tensors().is_cuda()));
 }
 
 }  // namespace
+
+// What a device sends back of a micro-batch: its loss, then its buffers.
+struct MicroBatchResult::Pending {
+  at::Tensor values;
+  Device::Mark mark;
+};
 
 struct Worker::Impl {
   const Model& model;
   const Objective& objective;
   Weights& weights;
+  Device* device;  // null: the host
+  at::Device tensors;
   std::optional<at::ScalarType> autocast;
   bool channels_last;
   std::vector<at::Tensor> parameters;  // in the model's order; those trained are leaves
@@ -141,30 +157,93 @@ struct Worker::Impl {
   // Arena entries of which it is not known yet whether the rounded copy will do.
   std::set<std::size_t> unknown;
   std::vector<at::Tensor> constants;
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+  at::Generator generator;
   bool checked = false;
 
-  Impl(const Model& m, const Objective& o, Weights& w, Precision p, Layout layout)
+  Impl(const Model& m, const Objective& o, Weights& w, const ParameterPlace& place, Precision p,
+       Layout layout)
       : model(m),
         objective(o),
         weights(w),
+        device(place.device),
+        tensors(device == nullptr ? at::Device(at::kCPU) : device->tensors()),
         autocast(p == Precision::bfloat16 ? std::optional(at::kBFloat16) : std::nullopt),
         channels_last(layout == Layout::channels_last ||
                       (layout == Layout::automatic && autocast && m.prefers_channels_last())),
         parameters(m.parameters().size()),
-        constants(as_tensors(m.constants(), w.constants)) {
-    weights.for_each_parameter([&](const ArenaEntry& entry, std::span<float> values) {
-      at::Tensor tensor = at::from_blob(values.data(), entry.shape, at::kFloat);
-      tensor.requires_grad_(!model.parameters()[entry.parameter].frozen);
-      parameters[entry.parameter] = tensor;
-    });
-    if (weights.rounded.empty()) return;
+        constants(as_tensors(m.constants(), place.constants, tensors)),
+        generator(device == nullptr ? at::make_generator<at::CPUGeneratorImpl>()
+                                    : device->generator()) {
+    const auto add = [&](const ArenaLayout& arena, float* values) {
+      for (const ArenaEntry& entry : arena.entries()) {
+        at::Tensor tensor = values_at(values + entry.offset, entry.shape, at::kFloat, tensors);
+        tensor.requires_grad_(!model.parameters()[entry.parameter].frozen);
+        parameters[entry.parameter] = tensor;
+      }
+    };
+    add(weights.layout, place.trained);
+    add(weights.frozen_layout, place.frozen);
+    if (place.rounded == nullptr) return;
     for (const ArenaEntry& entry : weights.layout.entries()) {
       at::Tensor tensor =
-          at::from_blob(weights.rounded.data() + entry.offset, entry.shape, at::kBFloat16);
+          values_at(place.rounded + entry.offset, entry.shape, at::kBFloat16, tensors);
       unknown.insert(rounded.size());
       rounded.push_back(tensor.requires_grad_());
     }
+  }
+
+  // What libtorch is asked for while it lives goes to the worker's place.
+  std::unique_ptr<Device::Region> enter() const {
+    return device == nullptr ? nullptr : device->enter(Device::Lane::compute);
+  }
+
+  // To the device, beside what it computes, from memory that it can read on its own.
+  at::Tensor moved(const at::Tensor& host) const {
+    const auto lane = device->enter(Device::Lane::transfer);
+    at::Tensor source = host;
+    if (tensors.is_cuda()) {
+      source = at::empty(host.sizes(), host.options().pinned_memory(true));
+      source.copy_(host);
+    }
+    at::Tensor there = at::empty(host.sizes(), host.options().device(tensors));
+    there.copy_(source, /*non_blocking=*/true);
+    return there;
+  }
+
+  // A micro-batch where the worker computes.
+  struct Fields {
+    std::vector<at::Tensor> inputs;
+    std::vector<at::Tensor> targets;
+    at::Tensor sample_weights;  // undefined where samples have none of their own
+  };
+  Fields fields_of(const io::Batch& batch) const {
+    Fields fields;
+    const auto take = [&](const io::FieldBatch& field) {
+      return device == nullptr ? as_tensor(field) : moved(as_tensor(field));
+    };
+    for (const io::FieldBatch& field : batch.inputs) fields.inputs.push_back(take(field));
+    for (const io::FieldBatch& field : batch.targets) fields.targets.push_back(take(field));
+    if (!batch.sample_weights.empty()) {
+      fields.sample_weights = take(batch.sample_weights.front()).flatten();
+    }
+    if (device == nullptr) return fields;
+    device->wait(Device::Lane::compute, device->mark(Device::Lane::transfer));
+    if (!tensors.is_cuda()) return fields;
+    // Their memory is the transfer lane's; it must not go back to it before they have been read.
+    const c10::Stream stream = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(tensors);
+    for (at::Tensor& tensor : fields.inputs) tensor.record_stream(stream);
+    for (at::Tensor& tensor : fields.targets) tensor.record_stream(stream);
+    if (fields.sample_weights.defined()) fields.sample_weights.record_stream(stream);
+    return fields;
+  }
+
+  // The buffers of the weights, to be changed by one micro-batch: in `values`, or of a device in
+  // memory that the result holds.
+  at::Tensor buffers_on_device() const {
+    at::Tensor host = staging(std::ssize(weights.buffers.bytes), *device);
+    host.copy_(bytes_at(weights.buffers.bytes));
+    return at::empty(host.sizes(), host.options().pinned_memory(false).device(tensors))
+        .copy_(host, /*non_blocking=*/true);
   }
 
   // The entries whose rounded copy will do from now on, as the graph only casts them; none before
@@ -189,15 +268,18 @@ struct Worker::Impl {
     return parameters[weights.layout.entries()[entry].parameter];
   }
 
-  std::vector<at::Tensor> forward(std::vector<at::Tensor> inputs, BufferValues& values,
+  // `values` are the buffers' bytes, in the place where the worker computes.
+  std::vector<at::Tensor> forward(std::vector<at::Tensor> inputs, std::byte* values,
                                   bool training) {
     for (at::Tensor& input : inputs) {
       if (!channels_last || !input.is_floating_point()) continue;
       if (input.dim() == 4) input = input.contiguous(at::MemoryFormat::ChannelsLast);
       if (input.dim() == 5) input = input.contiguous(at::MemoryFormat::ChannelsLast3d);
     }
-    std::vector<at::Tensor> buffers = as_tensors(model.buffers(), values);
-    const WorkerGenerator draws(generator);
+    std::vector<at::Tensor> buffers = as_tensors(model.buffers(), values, tensors);
+    // A GPU's operators draw from its one generator by themselves.
+    std::optional<WorkerGenerator> draws;
+    if (!tensors.is_cuda()) draws.emplace(generator);
     ForwardContext context{.specs = model.parameters(),
                            .parameters = parameters,
                            .buffers = buffers,
@@ -206,7 +288,7 @@ struct Worker::Impl {
                            .generator = &generator};
     std::vector<at::Tensor> outputs;
     {
-      const Autocast region(autocast);
+      const Autocast region(tensors.type(), autocast);
       outputs = model.forward(inputs, context);
     }
     for (at::Tensor& output : outputs) {
@@ -216,6 +298,29 @@ struct Worker::Impl {
     return outputs;
   }
 
+  std::vector<at::Tensor> apply(const std::vector<at::Tensor>& inputs) {
+    if (device == nullptr) {
+      BufferValues values = weights.buffers;
+      return forward(inputs, values.bytes.data(), false);
+    }
+    const at::Tensor values = buffers_on_device();
+    return forward(inputs, static_cast<std::byte*>(values.data_ptr()), false);
+  }
+
+  // Starts loss and buffers of a micro-batch on their way to the host.
+  std::shared_ptr<MicroBatchResult::Pending> sent_back(const at::Tensor& loss,
+                                                       const at::Tensor& buffers) const {
+    constexpr std::int64_t kLossBytes = sizeof(float);
+    const auto pending = std::make_shared<MicroBatchResult::Pending>();
+    pending->values = staging(kLossBytes + buffers.numel(), *device);
+    pending->values.narrow(0, 0, kLossBytes)
+        .view(at::kFloat)
+        .copy_(loss.reshape({1}), /*non_blocking=*/true);
+    pending->values.narrow(0, kLossBytes, buffers.numel()).copy_(buffers, /*non_blocking=*/true);
+    pending->mark = device->mark(Device::Lane::compute);
+    return pending;
+  }
+
   void check_once(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) {
     if (!checked) objective.check_shapes(outputs, targets);
     checked = true;
@@ -223,50 +328,80 @@ struct Worker::Impl {
 };
 
 Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
-               Precision precision, Layout layout)
-    : impl_(std::make_unique<Impl>(model, objective, weights, precision, layout)) {}
+               const ParameterPlace& place, Precision precision, Layout layout)
+    : impl_(std::make_unique<Impl>(model, objective, weights, place, precision, layout)) {}
 
 Worker::~Worker() = default;
 
 MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> factors,
                                std::uint64_t seed, std::span<float> gradient,
                                const Arrived& arrived) {
+  const auto region = impl_->enter();
   const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
+  Device* const device = impl_->device;
   MicroBatchResult result{.buffers = impl_->weights.buffers,
-                          .arrived = std::vector<std::uint8_t>(entries.size(), 0)};
-  const GradientSink sink{impl_->weights.layout, gradient, result.arrived, arrived};
+                          .arrived = std::vector<std::uint8_t>(entries.size(), 0),
+                          .pending = nullptr};
+  const GradientSink sink{impl_->weights.layout, gradient,         result.arrived, arrived,
+                          impl_->tensors,        device == nullptr};
   impl_->generator.set_current_seed(seed);
   for (std::size_t e = 0; e < entries.size(); ++e) {
     torch::autograd::impl::set_post_acc_grad_hooks(impl_->leaf_of(e),
                                                    std::make_unique<TakeGradient>(sink, e));
   }
-  const std::vector<at::Tensor> inputs = as_tensors(batch.inputs);
-  const std::vector<at::Tensor> targets = as_tensors(batch.targets);
+  const Impl::Fields fields = impl_->fields_of(batch);
+  at::Tensor device_buffers;
+  std::byte* buffers = result.buffers.bytes.data();
+  if (device != nullptr) {
+    device_buffers = impl_->buffers_on_device();
+    buffers = static_cast<std::byte*>(device_buffers.data_ptr());
+  }
   {
-    const std::vector<at::Tensor> outputs = impl_->forward(inputs, result.buffers, true);
-    impl_->check_once(outputs, targets);
-    const at::Tensor loss = impl_->objective.loss(outputs, targets, weights_of(batch), factors);
-    result.loss = loss.item<float>();
+    const std::vector<at::Tensor> outputs = impl_->forward(fields.inputs, buffers, true);
+    impl_->check_once(outputs, fields.targets);
+    const at::Tensor loss =
+        impl_->objective.loss(outputs, fields.targets, fields.sample_weights, factors);
     const std::vector<std::size_t> newly_rounded = impl_->newly_rounded(loss);
     if (loss.requires_grad()) loss.backward();
     for (const std::size_t e : newly_rounded) impl_->leaf_of(e) = impl_->rounded[e];
+    if (device == nullptr) {
+      result.loss = loss.item<float>();
+    } else {
+      result.pending = impl_->sent_back(loss.detach(), device_buffers);
+    }
   }
   sink.close();
   return result;
 }
 
-std::vector<at::Tensor> Worker::predict(const io::Batch& batch) {
+void Worker::collect(Device& device, MicroBatchResult& result) {
+  if (!result.pending) return;
+  device.wait(result.pending->mark);
+  const auto* const bytes = static_cast<const std::byte*>(result.pending->values.const_data_ptr());
+  std::memcpy(&result.loss, bytes, sizeof result.loss);
+  std::copy_n(bytes + sizeof result.loss, result.buffers.bytes.size(),
+              result.buffers.bytes.begin());
+  result.pending.reset();
+}
+
+std::vector<at::Tensor> Worker::predict(const io::Batch& batch, const Present& present) {
+  const auto region = impl_->enter();
   const at::NoGradGuard no_grad;
-  BufferValues values = impl_->weights.buffers;
-  return impl_->forward(as_tensors(batch.inputs), values, false);
+  std::vector<at::Tensor> outputs = impl_->apply(impl_->fields_of(batch).inputs);
+  for (std::size_t o = 0; o < outputs.size(); ++o) {
+    if (present) outputs[o] = present(o, outputs[o]);
+    outputs[o] = outputs[o].to(at::kCPU);
+  }
+  return outputs;
 }
 
 Objective::Sums Worker::evaluate(const io::Batch& batch) {
+  const auto region = impl_->enter();
   const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> targets = as_tensors(batch.targets);
-  const std::vector<at::Tensor> outputs = predict(batch);
-  impl_->check_once(outputs, targets);
-  return impl_->objective.sums(outputs, targets, weights_of(batch));
+  const Impl::Fields fields = impl_->fields_of(batch);
+  const std::vector<at::Tensor> outputs = impl_->apply(fields.inputs);
+  impl_->check_once(outputs, fields.targets);
+  return impl_->objective.sums(outputs, fields.targets, fields.sample_weights);
 }
 
 }  // namespace hadal::engine

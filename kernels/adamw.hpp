@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/stream.hpp"
+#include "kernels/update_memory.hpp"
+
 namespace hadal::kernels {
 
 struct AdamwOptions {
@@ -37,5 +40,9 @@ AdamwStep adamw_step(const AdamwOptions& options, std::int64_t t, float grad_sca
 // All spans have equal length.
 void adamw(std::span<float> param, std::span<const float> grad, std::span<float> first_moment,
            std::span<float> second_moment, const AdamwStep& step);
+
+// The same for all blocks of a table, each by the row of its parameter, with the same bits.
+void adamw(Stream stream, BlockTable table, const UpdateMemory& memory,
+           const UpdateRow<AdamwStep>* rows);
 
 }  // namespace hadal::kernels

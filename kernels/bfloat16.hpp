@@ -5,11 +5,16 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/stream.hpp"
+
 namespace hadal::kernels {
 
 // copy[i] = value[i] rounded to the nearest bfloat16, to even where two are as near (as torch's
 // Tensor.to does); a NaN stays one. Equal sizes; distinct memory.
 void to_bfloat16(std::span<std::uint16_t> copy, std::span<const float> value);
+
+// The same in device memory.
+void to_bfloat16(Stream stream, std::span<std::uint16_t> copy, std::span<const float> value);
 
 // value[i] = copy[i], exactly. Equal sizes; distinct memory.
 void from_bfloat16(std::span<float> value, std::span<const std::uint16_t> copy);

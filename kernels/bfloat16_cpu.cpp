@@ -20,7 +20,7 @@ HWY_INLINE hn::VFromD<hn::RebindToUnsigned<D>> rounded_bits(D, V x) {
   const auto bits = hn::BitCast(du, x);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd));
-  const auto is_nan = hn::RebindMask(du, hn::Ne(x, x));
+  const auto is_nan = hn::RebindMask(du, hn::IsNaN(x));
   return hn::IfThenElse(is_nan, hn::Set(du, 0x7fc0u), rounded);
 }
 

@@ -8,6 +8,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/stream.hpp"
+
 namespace hadal::kernels {
 
 // Node `index` of level `level` covers the leaves [index << level, (index + 1) << level).
@@ -37,5 +39,21 @@ inline void add_into(std::span<float> sum, std::span<const float> addend) { add(
 
 // sum[i] += factor * addend[i], with one rounding (fused) on every processor.
 void add_scaled(std::span<float> sum, float factor, std::span<const float> addend);
+
+// Values in the shape of a tree, as a GPU adds them up in one pass: in postfix order, a clear bit
+// of `adds` takes the next source, a set one joins the last two values.
+struct SumProgram {
+  static constexpr int kMostSources = 32;
+  // Values that wait at once, where of two sides the one that needs more is taken first.
+  static constexpr int kDepth = 6;
+  const float* sources[kMostSources] = {};  // device memory, each from the first element on
+  std::uint64_t adds = 0;
+  int length = 0;  // in bits; 2 * sources - 1
+  int source_count() const { return (length + 1) / 2; }
+};
+
+// sum[i] = the program's value of element i; `sum` is device memory, one of the sources or apart
+// from all of them.
+void run_sum(Stream stream, const SumProgram& program, std::span<float> sum);
 
 }  // namespace hadal::kernels

@@ -36,4 +36,14 @@ void lamb_update(std::span<float> update, std::span<const float> param,
                  std::span<const float> first_moment, std::span<const float> second_moment,
                  const LambStep& step);
 
+// The same for all blocks of a table, each by the row of its parameter, with the same bits: the
+// moments; the sums of squares of the updates, block by block (sums[stride * b]); and param +=
+// factor * update. Device memory.
+void lamb_moments(Stream stream, BlockTable table, const UpdateMemory& memory,
+                  const UpdateRow<LambStep>* rows);
+void lamb_update_squares(Stream stream, BlockTable table, const UpdateMemory& memory,
+                         const UpdateRow<LambStep>* rows, double* sums, int stride);
+void lamb(Stream stream, BlockTable table, const UpdateMemory& memory,
+          const UpdateRow<LambStep>* rows);
+
 }  // namespace hadal::kernels

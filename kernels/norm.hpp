@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/blocks.hpp"
+#include "kernels/stream.hpp"
+
 namespace hadal::kernels {
 
 inline constexpr std::int64_t kNormBlock = 4096;
@@ -15,5 +18,9 @@ inline constexpr std::int64_t kNormBlock = 4096;
 // element i, lanes are joined pairwise. Not finite exactly where a value of the block is not finite
 // (float32 squares cannot overflow float64).
 double sum_of_squares(std::span<const float> block);
+
+// sums[stride * b] = sum_of_squares() of block b of `values`, with its bits. Device memory.
+void sums_of_squares(Stream stream, BlockTable table, const float* values, double* sums,
+                     int stride);
 
 }  // namespace hadal::kernels

@@ -5,6 +5,9 @@
 
 #include <span>
 
+#include "kernels/stream.hpp"
+#include "kernels/update_memory.hpp"
+
 namespace hadal::kernels {
 
 struct SgdStep {
@@ -20,5 +23,10 @@ struct SgdStep {
 // starts as zeros and may be empty where momentum is 0.
 void sgd(std::span<float> param, std::span<const float> grad, std::span<float> buffer,
          const SgdStep& step);
+
+// The same for all blocks of a table, each by the row of its parameter, with the same bits; the
+// buffer is the first moment.
+void sgd(Stream stream, BlockTable table, const UpdateMemory& memory,
+         const UpdateRow<SgdStep>* rows);
 
 }  // namespace hadal::kernels

@@ -194,7 +194,7 @@ int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communic
   engine::Place place;
   engine::run_collectively(comm, "reading the config", [&] {
     config = load_config(arguments.config.config, arguments.config.settings).run;
-    place = find_place(comm, config.run.workers, config.run.threads);
+    place = find_place(comm, config.run);
   });
   // As many steps as it takes.
   config.train.length = {1e9, engine::Span::Unit::steps};

@@ -143,8 +143,9 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
       *std::find_if(networks().begin(), networks().end(),
                     [&](const Network& each) { return arguments.model == each.name; });
   engine::Place place;
-  engine::run_collectively(comm, "looking at the host",
-                           [&] { place = find_place(comm, arguments.workers, 1); });
+  engine::RunOptions run;
+  run.workers = arguments.workers;
+  engine::run_collectively(comm, "looking at the host", [&] { place = find_place(comm, run); });
   const std::string hosts = describe_hosts(comm);
   const std::int64_t micro_batches = std::int64_t{comm.size()} * place.workers;
   const std::int64_t batch =

@@ -15,6 +15,7 @@
 #include "io/json.hpp"
 #include "io/log.hpp"
 #include "launch/environment.hpp"
+#include "launch/gpus.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -83,7 +84,8 @@ bool on_login_node() {
          std::filesystem::exists("/run/slurm/conf/slurm.conf", failure);
 }
 
-engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
+engine::Place find_place(engine::Communicator& comm, const engine::RunOptions& run) {
+  const int wished = run.workers, threads = run.threads;
   const std::vector<int> mine = physical_cores();
   const nlohmann::json here = {{"host", comm.host()}, {"cores", mine}};
   int ranks_on_host = 0, sharing = 0;
@@ -128,6 +130,7 @@ engine::Place find_place(engine::Communicator& comm, int wished, int threads) {
                     "cores hold, to leave the rest to others; run.workers sets another number",
                     place.workers, all));
   }
+  place.device = choose_device(comm, run);
   place.memory_bytes = memory_limit_bytes() / std::max(1, ranks_on_host);
   return place;
 }

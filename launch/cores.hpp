@@ -10,9 +10,10 @@
 
 namespace hadal::launch {
 
-// Collective. Ranks of one host whose masks overlap share them out. `threads` cores a worker;
-// `wished` workers where the config says so, never more than the cores allow.
-engine::Place find_place(engine::Communicator& comm, int wished, int threads);
+// Collective. Ranks of one host whose masks overlap share them out; `run` says how many cores a
+// worker has and how many workers are wished for (never more than the cores allow), and where to
+// compute.
+engine::Place find_place(engine::Communicator& comm, const engine::RunOptions& run);
 
 // What decides how many workers a rank has.
 struct WorkerChoice {

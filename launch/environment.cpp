@@ -57,11 +57,15 @@ void pin_isa(const std::string& isa) {
   ::setenv("ONEDNN_MAX_CPU_ISA", wide ? "AVX512_CORE" : "AVX2", 1);
 }
 
+void set_default(const std::string& name, const std::string& value) {
+  ::setenv(name.c_str(), value.c_str(), 0);
+}
+
 void tune_mpi() {
   // Open MPI over TCP: with "put" an answer to the other side waits behind a whole message, so that
   // two hosts take turns instead of sending at once: half the speed for large messages both ways
   // (Open MPI 4.1.4, benchmarks/network.py).
-  ::setenv("OMPI_MCA_btl_tcp_flags", "send", 0);
+  set_default("OMPI_MCA_btl_tcp_flags", "send");
 }
 
 void raise_file_limit() {

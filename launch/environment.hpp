@@ -13,6 +13,9 @@ std::optional<std::string> environment_variable(const std::string& name);
 // All variables whose name starts with a prefix, sorted.
 std::vector<std::pair<std::string, std::string>> variables_with_prefix(const std::string& prefix);
 
+// Sets a variable that has no value yet.
+void set_default(const std::string& name, const std::string& value);
+
 // Replaces ${NAME} by its value. Throws a config error for a name that is not set.
 std::string expand_variables(const std::string& text);
 

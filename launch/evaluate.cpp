@@ -22,9 +22,8 @@ int evaluate(const EvaluateArguments& arguments, engine::Communicator& comm) {
     pin_isa(config.run.run.isa);
   });
   engine::Place place;
-  engine::run_collectively(comm, "looking at the host", [&] {
-    place = find_place(comm, config.run.run.workers, config.run.run.threads);
-  });
+  engine::run_collectively(comm, "looking at the host",
+                           [&] { place = find_place(comm, config.run.run); });
   const engine::EvaluationResult result =
       engine::evaluate(config.run, place, comm, split, arguments.weights);
   if (comm.rank() != 0) return 0;

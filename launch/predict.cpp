@@ -52,9 +52,8 @@ int predict(const PredictArguments& arguments, engine::Communicator& comm) {
     choose_data(arguments.data, config.run.data);
     pin_isa(config.run.run.isa);
   });
-  engine::run_collectively(comm, "looking at the host", [&] {
-    place = find_place(comm, config.run.run.workers, config.run.run.threads);
-  });
+  engine::run_collectively(comm, "looking at the host",
+                           [&] { place = find_place(comm, config.run.run); });
   engine::Stopwatch since_line, since_start;
   const auto show = [&](std::int64_t done, std::int64_t all) {
     if (comm.rank() != 0 || since_line.seconds() < config.run.log_every_seconds) return;

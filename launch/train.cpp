@@ -143,7 +143,7 @@ int train(const TrainArguments& arguments, engine::Communicator& comm, double& p
   patience = std::min(patience, config.run.run.collective_timeout);
   const std::string hosts = describe_hosts(comm);
   engine::run_collectively(comm, "looking at the host", [&] {
-    place = find_place(comm, config.run.run.workers, config.run.run.threads);
+    place = find_place(comm, config.run.run);
     place.fork_from = fork_from;
   });
   engine::run_collectively(comm, "opening the run folder", [&] {

@@ -88,7 +88,7 @@ class Gpt : public Model {
   std::vector<at::Tensor> forward(std::span<const at::Tensor> inputs,
                                   ForwardContext& context) const override {
     const at::Tensor& words = context.parameters[0];
-    const at::Tensor places = at::arange(inputs[0].size(1), at::kLong);
+    const at::Tensor places = at::arange(inputs[0].size(1), inputs[0].options());
     at::Tensor x = at::embedding(words, inputs[0]) + at::embedding(context.parameters[1], places);
     x = dropout(x, sizes_.dropout, context);
     for (const Block& block : blocks_) x = block(x, context);

@@ -232,7 +232,7 @@ Operand operand_of(const json& argument, const c10::Argument& schema,
       throw std::invalid_argument("only dense tensors are supported");
     return {.value = static_cast<std::int64_t>(c10::Layout::Strided)};
   }
-  // Whatever device the program was exported on, it runs on this run's.
+  // A place for the device that it runs on.
   if (kind == "as_device") return {.value = c10::Device(c10::kCPU)};
   throw std::invalid_argument(
       fmt::format("the argument {} is of a kind that is not supported ({})", schema.name(), kind));

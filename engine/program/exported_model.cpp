@@ -280,7 +280,8 @@ std::vector<at::Tensor> ExportedModel::forward(std::span<const at::Tensor> input
         break;
     }
   }
-  const std::vector<at::Tensor> values = run_graph(graph, std::move(slots), *context.generator);
+  const std::vector<at::Tensor> values =
+      run_graph(graph, std::move(slots), *context.generator, inputs.front().device());
   std::vector<at::Tensor> outputs;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::string& buffer = graph.outputs[i].mutated_buffer;

@@ -30,17 +30,20 @@ class GradRegion : public Region {
 
 class AutocastRegion : public Region {
  public:
-  explicit AutocastRegion(std::optional<at::ScalarType> dtype) : autocast_(dtype) {}
+  AutocastRegion(at::DeviceType device, std::optional<at::ScalarType> dtype)
+      : autocast_(device, dtype) {}
 
  private:
   Autocast autocast_;
 };
 
-std::unique_ptr<Region> autocast_region(const Instruction& instruction) {
+std::unique_ptr<Region> autocast_region(const Instruction& instruction, at::DeviceType device) {
   // A region of another device says nothing about operators on this one.
-  if (instruction.device_type != "cpu") return std::make_unique<Region>();
+  if (instruction.device_type != c10::DeviceTypeName(device, /*lower_case=*/true)) {
+    return std::make_unique<Region>();
+  }
   return std::make_unique<AutocastRegion>(
-      instruction.enabled ? std::optional(instruction.autocast_dtype) : std::nullopt);
+      device, instruction.enabled ? std::optional(instruction.autocast_dtype) : std::nullopt);
 }
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
@@ -141,8 +144,9 @@ c10::IValue compute(SymbolicOp op, const std::vector<c10::IValue>& numbers) {
 
 class Runner {
  public:
-  Runner(const Graph& graph, std::vector<c10::IValue> slots, const at::Generator& generator)
-      : graph_(graph), slots_(std::move(slots)), generator_(generator) {}
+  Runner(const Graph& graph, std::vector<c10::IValue> slots, const at::Generator& generator,
+         at::Device device)
+      : graph_(graph), slots_(std::move(slots)), generator_(generator), device_(device) {}
 
   std::vector<at::Tensor> run() {
     for (const Instruction& instruction : graph_.code) {
@@ -157,7 +161,7 @@ class Runner {
           regions_.push_back(std::make_unique<GradRegion>(instruction.enabled));
           break;
         case Instruction::Kind::autocast:
-          regions_.push_back(autocast_region(instruction));
+          regions_.push_back(autocast_region(instruction, device_.type()));
           break;
         case Instruction::Kind::leave:
           regions_.pop_back();
@@ -183,7 +187,8 @@ class Runner {
   c10::IValue value_of(const Operand& operand) {
     switch (operand.kind) {
       case Operand::Kind::constant:
-        return operand.value;
+        // Whatever device the program was exported on, it runs on this run's.
+        return operand.value.isDevice() ? c10::IValue(device_) : operand.value;
       case Operand::Kind::slot:
         return at(operand.slot);
       case Operand::Kind::number_as_tensor: {
@@ -258,6 +263,7 @@ class Runner {
   const Graph& graph_;
   std::vector<c10::IValue> slots_;
   const at::Generator& generator_;
+  at::Device device_;
   std::vector<c10::IValue> stack_;
   std::vector<std::unique_ptr<Region>> regions_;
 };
@@ -265,8 +271,8 @@ class Runner {
 }  // namespace
 
 std::vector<at::Tensor> run_graph(const Graph& graph, std::vector<c10::IValue> slots,
-                                  const at::Generator& generator) {
-  return Runner(graph, std::move(slots), generator).run();
+                                  const at::Generator& generator, at::Device device) {
+  return Runner(graph, std::move(slots), generator, device).run();
 }
 
 }  // namespace hadal::engine

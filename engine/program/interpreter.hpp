@@ -16,9 +16,10 @@ class Tensor;
 namespace hadal::engine {
 
 // `slots` has graph.slot_count entries with the inputs' values in theirs. Returns the values of
-// graph.outputs. Random operators draw from `generator`. Throws a checkpoint error that names the
+// graph.outputs. Random operators draw from `generator`; what the graph makes out of nothing lies
+// on `device`, where the inputs are. Throws a checkpoint error that names the
 // operator and its source line where one fails.
 std::vector<at::Tensor> run_graph(const Graph& graph, std::vector<c10::IValue> slots,
-                                  const at::Generator& generator);
+                                  const at::Generator& generator, at::Device device);
 
 }  // namespace hadal::engine

@@ -80,11 +80,13 @@ Attempt attempt(const HttpService& service, HttpMethod method, const std::string
   return result;
 }
 
+bool never_arrived(const Attempt& attempt) {
+  return attempt.code == CURLE_COULDNT_CONNECT || attempt.code == CURLE_COULDNT_RESOLVE_HOST;
+}
+
 // A job that was posted and not answered may be there all the same: it is not posted again.
 bool worth_another(const Attempt& attempt, HttpMethod method) {
-  if (attempt.code == CURLE_COULDNT_CONNECT || attempt.code == CURLE_COULDNT_RESOLVE_HOST) {
-    return true;
-  }
+  if (never_arrived(attempt)) return true;
   if (attempt.code != CURLE_OK) return method != HttpMethod::post;
   const long status = attempt.reply.status;
   if (status == 429 || status == 503) return true;
@@ -140,7 +142,7 @@ HttpReply send(const HttpService& service, HttpMethod method, const std::string&
         io::ErrorKind::launch,
         fmt::format("{} at {} does not answer ({}){}", service.name, service.endpoint,
                     ::curl_easy_strerror(result.code),
-                    method == HttpMethod::post && tried == 1
+                    method == HttpMethod::post && !never_arrived(result)
                         ? "; the job may be there all the same: look before you submit it again"
                         : ""));
   }

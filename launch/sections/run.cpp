@@ -15,8 +15,23 @@ void add_run(Table& table) {
             [](RunConfig& c, const json& v) { c.run.dir = v.get<std::string>(); });
   table.set("run.seed", integer(0), 0, Bound::identity, "Seed of everything random.",
             [](RunConfig& c, const json& v) { c.run.seed = v.get<std::uint64_t>(); });
-  table.set("run.device", choice({"auto", "cpu"}), "auto", Bound::free,
-            "Where to compute; this build has the CPU only.", [](RunConfig&, const json&) {});
+  table.set(
+      "run.device", choice({"auto", "cpu", "cuda", "twin"}), "auto", Bound::free,
+      "Where to compute; auto: GPUs where every rank sees one. twin: what GPUs do, on the CPU "
+      "and with its bits, for tests.",
+      [](RunConfig& c, const json& v) {
+        using engine::DeviceWish;
+        c.run.device = pick<DeviceWish>(v, {{"auto", DeviceWish::automatic},
+                                            {"cpu", DeviceWish::cpu},
+                                            {"cuda", DeviceWish::cuda},
+                                            {"twin", DeviceWish::twin}});
+      });
+  table.set("run.share_gpus", plain(Kind::boolean), false, Bound::free,
+            "Let several ranks of a host compute on one GPU.",
+            [](RunConfig& c, const json& v) { c.run.share_gpus = v; });
+  table.set("run.deterministic", plain(Kind::boolean), true, Bound::identity,
+            "On GPUs, only algorithms that give the same bits each time.",
+            [](RunConfig& c, const json& v) { c.run.deterministic = v; });
   table.set("run.threads", integer(1, 1024), 1, Bound::identity,
             "Cores of one worker's operators. Another number gives other bits.",
             [](RunConfig& c, const json& v) { c.run.threads = v; });

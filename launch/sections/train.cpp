@@ -50,6 +50,9 @@ void add_train(Table& table) {
         c.train.precision = pick<engine::Precision>(v, {{"float32", engine::Precision::float32},
                                                         {"bfloat16", engine::Precision::bfloat16}});
       });
+  table.set("train.tensor_float32", plain(Kind::boolean), false, Bound::identity,
+            "On GPUs, products of float32 with 10 bits of fraction, which is faster.",
+            [](RunConfig& c, const json& v) { c.train.tensor_float32 = v; });
   table.set(
       "train.layout", choice({"auto", "contiguous", "channels_last"}), "auto", Bound::identity,
       "Of images in memory, which gives other bits; auto: channels last for the convolutional "

@@ -1,0 +1,60 @@
+#pragma once
+// The optimizer on a device: the states of the slices that a rank owns lie there, and one kernel
+// goes over all of them. What is updated how comes from the host's Optimizer, whose own states are
+// the copy that checkpoints read and write.
+
+#include <vector>
+
+#include "engine/device/device_weights.hpp"
+#include "engine/optimizer.hpp"
+#include "kernels/update_memory.hpp"
+
+namespace hadal::engine {
+
+class DeviceOptimizer {
+ public:
+  // All must outlive it.
+  DeviceOptimizer(Device& device, Optimizer& optimizer, const ArenaLayout& layout, int rank,
+                  int ranks);
+
+  // The host's states to the device, and back.
+  void push();
+  void pull();
+
+  // The sums of squares of the owned blocks, bucket by bucket, of a gradient in the arena's layout
+  // that the lane has made. Waits, looking after `meanwhile`.
+  std::vector<double> squares(Device::Lane lane, const float* gradient,
+                              const std::function<void()>& meanwhile);
+
+  // See Optimizer::measure(): two sums for each owned block, in order.
+  std::vector<double> measure(const DeviceWeights& weights, const float* gradient, double lr,
+                              std::int64_t update, float grad_scale);
+
+  // In the compute lane: all owned slices. With `rounds`, also the copy in bfloat16.
+  void update(const DeviceWeights& weights, const float* gradient, double lr, std::int64_t update,
+              float grad_scale, bool rounds);
+
+  // In the compute lane: see Optimizer::swap_average().
+  void swap_average(const DeviceWeights& weights);
+
+ private:
+  kernels::BlockTable table() const {
+    return {blocks_.data(), static_cast<std::int64_t>(blocks_.size())};
+  }
+  kernels::UpdateMemory memory_of(const DeviceWeights& weights, const float* gradient) const;
+  template <class Step, class Make>
+  const kernels::UpdateRow<Step>* rows(std::int64_t update, Make make);
+  std::vector<double> take_sums(Device::Lane lane, std::size_t count,
+                                const std::function<void()>& meanwhile);
+
+  Device& device_;
+  Optimizer& optimizer_;
+  const ArenaLayout& layout_;
+  DeviceArray<kernels::Block> blocks_;
+  std::vector<DeviceArray<float>> states_;
+  DeviceArray<double> sums_;
+  DeviceArray<std::byte> rows_;
+  std::vector<std::byte> host_rows_;
+};
+
+}  // namespace hadal::engine

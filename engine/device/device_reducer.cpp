@@ -1,0 +1,224 @@
+#include "engine/device/device_reducer.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace hadal::engine {
+namespace {
+
+// A group is large enough to hide the start of its messages, and small enough to leave some of
+// backward to hide it behind: what NCCL needs for its full speed between hosts.
+constexpr std::int64_t kGroupElements = std::int64_t{8} << 20;
+constexpr auto kLane = Device::Lane::reduce;
+
+std::span<float> cut(std::span<float> arena, const ArenaSlice& slice) {
+  return arena.subspan(static_cast<std::size_t>(slice.begin),
+                       static_cast<std::size_t>(slice.count()));
+}
+
+// The pieces of a bucket (see ArenaLayout::pieces) that a rank's half is made of after so many
+// rounds of halving: those whose numbers begin with the same bits as its own piece.
+struct Interval {
+  int first;
+  int last;
+};
+Interval interval_of(int piece, int ranks, int rounds) {
+  const int width = ranks >> rounds;
+  const int first = piece / width * width;
+  return {first, first + width};
+}
+
+}  // namespace
+
+DeviceReducer::DeviceReducer(Communicator& comm, Device& device, DeviceCommunicator& messages,
+                             const ArenaLayout& layout, std::vector<Share> shares)
+    : comm_(comm),
+      device_(device),
+      messages_(messages),
+      layout_(layout),
+      shares_(std::move(shares)),
+      sum_(device) {
+  std::int64_t largest = 0;
+  for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
+    if (groups_.empty() || elements(groups_.back()) >= kGroupElements) groups_.push_back({b, b});
+    groups_.back().last = b + 1;
+    largest = std::max(largest, elements(groups_.back()));
+  }
+  if (ranks() == 1) return;
+  // What halving receives at once; the same on all ranks.
+  received_ =
+      DeviceArray<float>(messages.allocate(static_cast<std::size_t>(largest) * sizeof(float)),
+                         static_cast<std::size_t>(largest));
+}
+
+std::int64_t DeviceReducer::elements(const Group& group) const {
+  if (group.first == group.last) return 0;
+  return layout_.pieces(group.last - 1, 0, 1, 1).end - layout_.pieces(group.first, 0, 1, 1).begin;
+}
+
+bool DeviceReducer::can_halve(const Leaves& leaves) const {
+  if (!std::has_single_bit(static_cast<unsigned>(ranks()))) return false;
+  int level = -1;
+  for (std::size_t r = 0; r < shares_.size(); ++r) {
+    const std::vector<kernels::TreeNode> nodes = leaves.nodes(shares_[r]);
+    if (nodes.size() != 1 || nodes.front().index != static_cast<std::int64_t>(r)) return false;
+    if (level >= 0 && nodes.front().level != level) return false;
+    level = nodes.front().level;
+  }
+  return true;
+}
+
+void DeviceReducer::reduce(const Leaves& leaves, std::span<const GradientSource> own,
+                           std::span<const Device::Mark> ready, std::span<float> result) {
+  const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
+  const bool halves = ranks() > 1 && can_halve(leaves);
+  for (const Group& group : groups_) {
+    for (std::size_t b = group.first; b < group.last && !ready.empty(); ++b) {
+      device_.wait(kLane, ready[b]);
+    }
+    if (ranks() > 1 && !halves) {
+      send_to_owners(group, leaves, root, own, result);
+      continue;
+    }
+    const kernels::TreeNode node =
+        halves ? leaves.nodes(shares_[static_cast<std::size_t>(rank())]).front() : root;
+    const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+    sum_.run(
+        kLane, leaves, node, own, begin,
+        result.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(elements(group))));
+    if (halves) halve(group, result);
+  }
+}
+
+void DeviceReducer::halve(const Group& group, std::span<float> result) {
+  const int rounds = std::countr_zero(static_cast<unsigned>(ranks()));
+  for (int round = 0; round < rounds; ++round) {
+    const int partner = rank() ^ (1 << round);
+    Letters letters;
+    struct Addition {
+      std::span<float> kept;
+      std::span<const float> received;
+    };
+    std::vector<Addition> additions;
+    std::size_t place = 0;
+    for (std::size_t b = group.first; b < group.last; ++b) {
+      const auto half = [&](int of) {
+        const Interval pieces = interval_of(layout_.piece_of(b, of, ranks()), ranks(), round + 1);
+        return layout_.pieces(b, pieces.first, pieces.last, ranks());
+      };
+      const std::span<float> given = cut(result, half(partner));
+      const std::span<float> kept = cut(result, half(rank()));
+      const std::span<float> received = received_.span().subspan(place, kept.size());
+      place += kept.size();
+      letters.out.push_back({partner, std::as_bytes(given)});
+      letters.in.push_back({partner, std::as_writable_bytes(received)});
+      if (!kept.empty()) additions.push_back({kept, received});
+    }
+    exchange(letters);
+    for (const Addition& addition : additions) {
+      kernels::SumProgram program{.adds = 0b100, .length = 3};
+      program.sources[0] = addition.kept.data();
+      program.sources[1] = addition.received.data();
+      kernels::run_sum(device_.stream(kLane), program, addition.kept);
+    }
+  }
+}
+
+void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
+                                   std::span<const GradientSource> own, std::span<float> result) {
+  // Each node of this rank as a whole, in the memory of one of its sources.
+  std::vector<GradientSource> nodes;
+  const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+  for (const kernels::TreeNode node : leaves.nodes(shares_[static_cast<std::size_t>(rank())])) {
+    const auto inside = std::find_if(own.begin(), own.end(), [&](const GradientSource& s) {
+      return s.node.begin() >= node.begin() && s.node.end() <= node.end();
+    });
+    auto* const memory = const_cast<float*>(inside->values);
+    sum_.run(kLane, leaves, node, own, begin,
+             {memory + begin, static_cast<std::size_t>(elements(group))});
+    nodes.push_back({node, memory});
+  }
+  Letters letters;
+  std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
+  std::size_t place = 0, wanted = 0;
+  for (int r = 0; r < ranks(); ++r) {
+    if (r == rank()) continue;
+    for (std::size_t b = group.first; b < group.last; ++b) {
+      wanted += leaves.nodes(shares_[static_cast<std::size_t>(r)]).size() *
+                static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
+    }
+  }
+  if (wanted > received_.size()) {
+    device_.finish(kLane, [&] { messages_.check(); });
+    received_ = DeviceArray<float>(device_, wanted);
+  }
+  for (int distance = 1; distance < ranks(); ++distance) {
+    const int to = (rank() + distance) % ranks();
+    const int from = (rank() + ranks() - distance) % ranks();
+    for (std::size_t b = group.first; b < group.last; ++b) {
+      const ArenaSlice theirs = layout_.slice(b, to, ranks());
+      for (const GradientSource& node : nodes) {
+        letters.out.push_back(
+            {to, std::as_bytes(std::span(node.values + theirs.begin,
+                                         static_cast<std::size_t>(theirs.count())))});
+      }
+      const ArenaSlice mine = layout_.slice(b, rank(), ranks());
+      for (const kernels::TreeNode node : leaves.nodes(shares_[static_cast<std::size_t>(from)])) {
+        const std::span<float> received =
+            received_.span().subspan(place, static_cast<std::size_t>(mine.count()));
+        place += received.size();
+        letters.in.push_back({from, std::as_writable_bytes(received)});
+        // Counted from the start of the arena, as all sources are.
+        sources[b - group.first].push_back({node, received.data() - mine.begin});
+      }
+    }
+  }
+  exchange(letters);
+  for (std::size_t b = group.first; b < group.last; ++b) {
+    const ArenaSlice mine = layout_.slice(b, rank(), ranks());
+    sum_.run(kLane, leaves, root, sources[b - group.first], mine.begin, cut(result, mine));
+  }
+}
+
+void DeviceReducer::exchange(const Letters& letters) {
+  messages_.exchange(letters.out, letters.in, kLane);
+  for (const Outgoing& message : letters.out) {
+    sent_bytes_ += static_cast<std::int64_t>(message.bytes.size());
+  }
+}
+
+void DeviceReducer::gather(std::span<float> arena) {
+  if (ranks() == 1) return;
+  const auto add = [&](Letters& letters, int to, const auto& given, int from, const auto& taken) {
+    for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
+      letters.out.push_back({to, std::as_bytes(cut(arena, given(b)))});
+      letters.in.push_back({from, std::as_writable_bytes(cut(arena, taken(b)))});
+    }
+  };
+  if (!std::has_single_bit(static_cast<unsigned>(ranks()))) {
+    Letters letters;
+    for (int distance = 1; distance < ranks(); ++distance) {
+      const int to = (rank() + distance) % ranks();
+      const int from = (rank() + ranks() - distance) % ranks();
+      add(
+          letters, to, [&](std::size_t b) { return layout_.slice(b, rank(), ranks()); }, from,
+          [&](std::size_t b) { return layout_.slice(b, from, ranks()); });
+    }
+    exchange(letters);
+    return;
+  }
+  for (int round = std::countr_zero(static_cast<unsigned>(ranks())); round-- > 0;) {
+    const int partner = rank() ^ (1 << round);
+    const auto half = [&](int of) {
+      return [&, of](std::size_t b) {
+        const Interval pieces = interval_of(layout_.piece_of(b, of, ranks()), ranks(), round + 1);
+        return layout_.pieces(b, pieces.first, pieces.last, ranks());
+      };
+    };
+    Letters letters;
+    add(letters, partner, half(rank()), partner, half(partner));
+    exchange(letters);
+  }
+}
+
+}  // namespace hadal::engine

@@ -1,0 +1,72 @@
+#pragma once
+// The canonical reduction between devices: every rank's nodes of the gradient tree become the
+// step's gradient, slice by slice at its owner; afterwards the owners' updated slices are
+// everybody's parameters. All of it is queued in the reduce lane, group of buckets after group,
+// each as soon as backward is through with it; the host waits for nothing.
+//
+// Where the ranks are a power of two and each holds one node of the same level, the sums go by
+// recursive halving: neighbours in the tree exchange halves, then neighbours of neighbours
+// quarters, and the parameters come back by doubling. Ranks of one host are neighbours, so the
+// large halves stay on NVLink and only 1 / (ranks a host) of the arena crosses the network.
+// Otherwise every rank sends its nodes to the owners. Both give the same bits.
+
+#include <span>
+#include <vector>
+
+#include "engine/arena.hpp"
+#include "engine/device/device_communicator.hpp"
+#include "engine/device/device_sum.hpp"
+
+namespace hadal::engine {
+
+class DeviceReducer {
+ public:
+  // All arguments must outlive it; `shares[r]` are the micro-batches of rank r.
+  DeviceReducer(Communicator& comm, Device& device, DeviceCommunicator& messages,
+                const ArenaLayout& layout, std::vector<Share> shares);
+
+  // Collective. `own` are this rank's nodes; the slices that this rank owns of `result`, which may
+  // be the memory of one of them, get the sum over all ranks. The other sources' memory is garbage
+  // afterwards. Bucket b of the sources is there once `ready[b]` is reached; none: all are.
+  void reduce(const Leaves& leaves, std::span<const GradientSource> own,
+              std::span<const Device::Mark> ready, std::span<float> result);
+
+  // Collective. Every rank's owned slices of `arena` to all ranks.
+  void gather(std::span<float> arena);
+
+  // Bytes that this rank has sent since the last call.
+  std::int64_t take_sent_bytes() { return std::exchange(sent_bytes_, 0); }
+
+ private:
+  // Buckets [first, last), which travel together.
+  struct Group {
+    std::size_t first = 0;
+    std::size_t last = 0;
+  };
+  // Messages of one exchange.
+  struct Letters {
+    std::vector<Outgoing> out;
+    std::vector<Incoming> in;
+  };
+
+  int rank() const { return comm_.rank(); }
+  int ranks() const { return comm_.size(); }
+  bool can_halve(const Leaves& leaves) const;
+  void halve(const Group& group, std::span<float> result);
+  void send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
+                      std::span<const GradientSource> own, std::span<float> result);
+  void exchange(const Letters& letters);
+  std::int64_t elements(const Group& group) const;
+
+  Communicator& comm_;
+  Device& device_;
+  DeviceCommunicator& messages_;
+  const ArenaLayout& layout_;
+  std::vector<Share> shares_;
+  DeviceSum sum_;
+  std::vector<Group> groups_;
+  DeviceArray<float> received_;
+  std::int64_t sent_bytes_ = 0;
+};
+
+}  // namespace hadal::engine

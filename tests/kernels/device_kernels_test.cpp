@@ -1,0 +1,236 @@
+// The kernels of GPUs, as their twin on the host runs them, against those of CPUs: the same bits.
+// Where there is a GPU, the same tests run on it (tests/gpu).
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/adamw.hpp"
+#include "kernels/average.hpp"
+#include "kernels/bfloat16.hpp"
+#include "kernels/canonical_sum.hpp"
+#include "kernels/content_hash.hpp"
+#include "kernels/lamb.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/sgd.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace hadal;
+
+namespace {
+
+const kernels::Stream kHost = kernels::Stream::host();
+
+// Three parameters of two settings in blocks that begin at 64 bytes; states lie elsewhere than the
+// parameters do.
+struct Memory {
+  static constexpr std::size_t kArena = 4096 + 4096 + 1008 + 16, kStates = kArena + 32;
+  std::vector<kernels::Block> blocks{
+      {0, 32, 4096, 0}, {4096, 4128, 4096, 0}, {8192, 8224, 1003, 1}, {9200, 9232, 3, 2}};
+  std::vector<float> param, grad, first, second, average;
+  std::vector<std::uint16_t> rounded;
+
+  Memory()
+      : param(kArena),
+        grad(kArena),
+        first(kStates),
+        second(kStates),
+        average(kStates),
+        rounded(kArena) {
+    std::mt19937 engine(3);
+    std::normal_distribution<float> normal(0, 1);
+    for (std::vector<float>* values : {&param, &grad, &first, &second, &average}) {
+      for (float& value : *values) value = normal(engine);
+    }
+    for (float& value : second) value = std::fabs(value);
+  }
+  kernels::BlockTable table() const {
+    return {blocks.data(), static_cast<std::int64_t>(blocks.size())};
+  }
+  kernels::UpdateMemory update() {
+    return {.param = param.data(),
+            .grad = grad.data(),
+            .first = first.data(),
+            .second = second.data(),
+            .average = average.data(),
+            .average_rate = 0.01f,
+            .rounded = rounded.data()};
+  }
+  bool operator==(const Memory& other) const {
+    const auto same = [](const auto& a, const auto& b) {
+      return std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+    };
+    return same(param, other.param) && same(first, other.first) && same(second, other.second) &&
+           same(average, other.average) && same(rounded, other.rounded);
+  }
+
+  // visit(block, param, grad, first, second), then what comes behind an update.
+  template <class Visit>
+  void by_block(Visit visit) {
+    for (const kernels::Block& block : blocks) {
+      const auto arena = [&](auto& values) {
+        return std::span(values).subspan(static_cast<std::size_t>(block.offset),
+                                         static_cast<std::size_t>(block.count));
+      };
+      const auto state = [&](std::vector<float>& values) {
+        return std::span(values).subspan(static_cast<std::size_t>(block.state),
+                                         static_cast<std::size_t>(block.count));
+      };
+      if (!visit(block, arena(param), arena(grad), state(first), state(second))) continue;
+      kernels::to_bfloat16(arena(rounded), arena(param));
+      kernels::move_average(state(average), arena(param), 0.01f);
+    }
+  }
+};
+
+using Floats = std::span<float>;
+
+}  // namespace
+
+TEST_CASE("a GPU's adamw has the CPU's bits") {
+  std::vector<kernels::UpdateRow<kernels::AdamwStep>> rows;
+  for (const double lr : {1e-2, 3e-3, 1.0}) {
+    rows.push_back({.step = kernels::adamw_step({.lr = lr, .weight_decay = lr}, 7, 0.3f)});
+  }
+  rows[2].trains = false;
+  Memory gpu, cpu;
+  kernels::adamw(kHost, gpu.table(), gpu.update(), rows.data());
+  cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats v) {
+    const auto& row = rows[static_cast<std::size_t>(b.entry)];
+    if (row.trains) kernels::adamw(param, grad, m, v, row.step);
+    return row.trains;
+  });
+  REQUIRE(gpu == cpu);
+}
+
+TEST_CASE("a GPU's sgd has the CPU's bits") {
+  for (const float momentum : {0.0f, 0.9f}) {
+    for (const bool nesterov : {false, true}) {
+      std::vector<kernels::UpdateRow<kernels::SgdStep>> rows;
+      for (const float lr : {1e-2f, 3e-3f, 1.0f}) {
+        rows.push_back({.step = {.lr = lr,
+                                 .momentum = momentum,
+                                 .weight_decay = lr == 1.0f ? 0.0f : lr,
+                                 .grad_scale = lr == 1.0f ? 1.0f : 0.7f,
+                                 .nesterov = nesterov}});
+      }
+      Memory gpu, cpu;
+      kernels::sgd(kHost, gpu.table(), gpu.update(), rows.data());
+      cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats) {
+        kernels::sgd(param, grad, momentum == 0 ? Floats() : m,
+                     rows[static_cast<std::size_t>(b.entry)].step);
+        return true;
+      });
+      REQUIRE(gpu == cpu);
+    }
+  }
+}
+
+TEST_CASE("a GPU's lamb has the CPU's bits") {
+  std::vector<kernels::UpdateRow<kernels::LambStep>> rows;
+  for (const double decay : {0.1, 0.0, 0.2}) {
+    rows.push_back({.step = kernels::lamb_step({.weight_decay = decay}, 3, 0.6f),
+                    .factor = -static_cast<float>(0.1 + decay)});
+  }
+  Memory gpu, cpu;
+  std::vector<double> gpu_sums(gpu.blocks.size()), cpu_sums;
+  kernels::lamb_moments(kHost, gpu.table(), gpu.update(), rows.data());
+  kernels::lamb_update_squares(kHost, gpu.table(), gpu.update(), rows.data(), gpu_sums.data(), 1);
+  kernels::lamb(kHost, gpu.table(), gpu.update(), rows.data());
+  cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats v) {
+    const auto& row = rows[static_cast<std::size_t>(b.entry)];
+    std::vector<float> update(param.size());
+    kernels::lamb_moments(grad, m, v, row.step);
+    kernels::lamb_update(update, param, m, v, row.step);
+    cpu_sums.push_back(kernels::sum_of_squares(update));
+    kernels::add_scaled(param, row.factor, update);
+    return true;
+  });
+  REQUIRE(gpu == cpu);
+  REQUIRE(gpu_sums == cpu_sums);
+}
+
+TEST_CASE("a GPU's sums of squares have the CPU's bits") {
+  Memory memory;
+  memory.grad[17] = 1e30f;
+  memory.grad[8195] = NAN;
+  std::vector<double> sums(2 * memory.blocks.size(), -1.0);
+  kernels::sums_of_squares(kHost, memory.table(), memory.grad.data(), sums.data(), 2);
+  for (std::size_t b = 0; b < memory.blocks.size(); ++b) {
+    const kernels::Block& block = memory.blocks[b];
+    const double expected =
+        kernels::sum_of_squares(std::span(memory.grad)
+                                    .subspan(static_cast<std::size_t>(block.offset),
+                                             static_cast<std::size_t>(block.count)));
+    REQUIRE(std::memcmp(&sums[2 * b], &expected, sizeof expected) == 0);
+    REQUIRE(sums[2 * b + 1] == -1.0);
+  }
+}
+
+TEST_CASE("a GPU rounds to bfloat16 as a CPU does") {
+  for (const std::size_t skipped : {0u, 1u}) {  // with and without loads of four
+    std::vector<float> values(1001);
+    std::mt19937 engine(9);
+    for (float& value : values) {
+      const auto bits = static_cast<std::uint32_t>(engine());
+      std::memcpy(&value, &bits, sizeof value);
+    }
+    std::vector<std::uint16_t> gpu(values.size()), cpu(values.size());
+    const auto from = std::span<const float>(values).subspan(skipped);
+    kernels::to_bfloat16(kHost, std::span(gpu).subspan(skipped), from);
+    kernels::to_bfloat16(std::span(cpu).subspan(skipped), from);
+    REQUIRE(gpu == cpu);
+  }
+}
+
+TEST_CASE("a program of sums adds in its order") {
+  // ((a + b) + c) + (d + e): the order shows in the bits.
+  std::vector<std::vector<float>> values(5, std::vector<float>(101));
+  std::mt19937 engine(2);
+  std::normal_distribution<float> normal(0, 100);
+  for (auto& source : values) {
+    for (float& value : source) value = normal(engine);
+  }
+  kernels::SumProgram program{.adds = 0b110010100, .length = 9};
+  for (std::size_t s = 0; s < values.size(); ++s) program.sources[s] = values[s].data();
+  REQUIRE(program.source_count() == 5);
+  std::vector<float> sum(101);
+  kernels::run_sum(kHost, program, sum);
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    const float left = (values[0][i] + values[1][i]) + values[2][i];
+    REQUIRE(sum[i] == left + (values[3][i] + values[4][i]));
+  }
+  // Into one of its sources.
+  kernels::run_sum(kHost, program, values[0]);
+  REQUIRE(values[0] == sum);
+}
+
+TEST_CASE("averages and parameters change places") {
+  Memory memory;
+  const Memory before = memory;
+  kernels::swap_average(kHost, memory.table(), memory.param.data(), memory.average.data());
+  for (const kernels::Block& block : memory.blocks) {
+    for (std::int32_t i = 0; i < block.count; ++i) {
+      const auto arena = static_cast<std::size_t>(block.offset + i);
+      const auto state = static_cast<std::size_t>(block.state + i);
+      REQUIRE(memory.param[arena] == before.average[state]);
+      REQUIRE(memory.average[state] == before.param[arena]);
+    }
+  }
+}
+
+TEST_CASE("a content hash shows a flipped bit and a changed place") {
+  std::vector<float> values(5000);
+  std::iota(values.begin(), values.end(), 1.0f);
+  const auto hash_of = [](const std::vector<float>& of) {
+    std::uint64_t hash = 0;
+    kernels::content_hash(kHost, of, &hash);
+    return hash;
+  };
+  const std::uint64_t right = hash_of(values);
+  std::vector<float> flipped = values;
+  flipped[4321] = -flipped[4321];
+  REQUIRE(hash_of(flipped) != right);
+  std::swap(values[7], values[4000]);
+  REQUIRE(hash_of(values) != right);
+}
