@@ -98,11 +98,18 @@ double Loss::weight(const io::FieldBatch& target, std::int64_t samples,
 at::Tensor Loss::elements(const at::Tensor& output, const at::Tensor& stored_target,
                           std::int64_t reduction) const {
   if (counts_classes()) {
-    const bool last = has_classes_last(output, stored_target);
+    bool last = has_classes_last(output, stored_target);
+    at::Tensor scores = classes_second(output, stored_target);
+    if (output.is_cuda() && scores.dim() > 2 && stored_target.scalar_type() == at::kLong) {
+      // The loss of every place of an image has no form on GPUs whose bits are the same each time;
+      // that of a list of labels has.
+      scores = scores.movedim(1, -1).flatten(0, -2);
+      last = true;
+    }
     // Of probabilities none is ignored, and ATen refuses to be told.
     constexpr std::int64_t kNoLabel = -100;
     return at::cross_entropy_loss(
-        classes_second(output, stored_target), last ? stored_target.flatten() : stored_target,
+        scores, last ? stored_target.flatten() : stored_target,
         class_weight_tensor(options_, output), reduction,
         stored_target.is_floating_point() ? kNoLabel : options_.ignore_index,
         options_.label_smoothing);

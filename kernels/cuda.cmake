@@ -1,7 +1,5 @@
 # CUDA for the whole program, with the arithmetic of the CPU: no multiply-add that the compiler chooses,
 # division and square root rounded to the nearest, denormal numbers taken for zero.
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the one that libtorch uses
 if(HADAL_CCACHE)
   set(CMAKE_CUDA_COMPILER_LAUNCHER "${HADAL_CCACHE}")
@@ -17,6 +15,12 @@ set(HADAL_CUDA_ARCHITECTURES "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty
 set(CMAKE_CUDA_ARCHITECTURES 80)
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
+# Older releases of CMake do not know that newer ones of nvcc speak C++20.
+foreach(dialect STANDARD EXTENSION)
+  if(NOT CMAKE_CUDA20_${dialect}_COMPILE_OPTION)
+    set(CMAKE_CUDA20_${dialect}_COMPILE_OPTION "-std=c++20")
+  endif()
+endforeach()
 if(HADAL_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES "${HADAL_CUDA_ARCHITECTURES}")
 elseif(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13)

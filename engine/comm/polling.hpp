@@ -17,13 +17,14 @@ inline std::int64_t steady_nanoseconds() {
 // over it; 0: it does not. One thread of a process talks to others.
 inline std::atomic<std::int64_t> waiting_since = 0;
 
-// Calls `done` until it is true. For as long as a sleep would take at least, it only offers the
-// core to others between two polls; then it sleeps, longer and longer: a long wait costs 2 % of a
-// core.
+// For as long as a sleep would take at least, a waiter only offers the core to others.
+inline constexpr std::chrono::microseconds kAwake(50);
+
+// Calls `done` until it is true. At first (`awake`) it only offers the core to others between two
+// polls; then it sleeps, longer and longer: a long wait costs 2 % of a core.
 template <class Done>
-void poll_until(Done done) {
+void poll_until(Done done, std::chrono::microseconds awake = kAwake) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds kAwake(50);
   constexpr std::chrono::microseconds kLongest(100);
   const Clock::time_point start = Clock::now();
   std::chrono::microseconds pause(1);
@@ -34,7 +35,7 @@ void poll_until(Done done) {
     }
   } mark;
   while (!done()) {
-    if (Clock::now() - start < kAwake) {
+    if (Clock::now() - start < awake) {
       std::this_thread::yield();
       continue;
     }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <vector>
 
@@ -74,6 +75,14 @@ class CudaDevice : public Device {
     HADAL_CHECK_CUDA(::cudaMemset(memory, 0, bytes));
     HADAL_CHECK_CUDA(::cudaDeviceSynchronize());
     return {static_cast<std::byte*>(memory), [](std::byte* m) { ::cudaFree(m); }};
+  }
+  Memory allocate_host(std::size_t bytes) override {
+    const c10::cuda::CUDAGuard here(ordinal_);
+    void* memory = nullptr;
+    HADAL_CHECK_CUDA(
+        ::cudaHostAlloc(&memory, std::max<std::size_t>(bytes, 1), cudaHostAllocPortable));
+    std::memset(memory, 0, bytes);
+    return {static_cast<std::byte*>(memory), [](std::byte* m) { ::cudaFreeHost(m); }};
   }
   Room room() const override {
     const c10::cuda::CUDAGuard here(ordinal_);

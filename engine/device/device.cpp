@@ -4,11 +4,16 @@
 
 namespace hadal::engine {
 
+// A rank with a device has a core to wait on; what it waits for is over in no time, mostly.
+constexpr std::chrono::milliseconds kAlert(2);
+
 void Device::wait(const Mark& mark, const std::function<void()>& meanwhile) {
-  poll_until([&] {
-    if (meanwhile) meanwhile();
-    return reached(mark);
-  });
+  poll_until(
+      [&] {
+        if (meanwhile) meanwhile();
+        return reached(mark);
+      },
+      kAlert);
 }
 
 void Device::copy_now(std::span<std::byte> to, std::span<const std::byte> from) {

@@ -48,6 +48,8 @@ class Device {
 
   // Zeros, at a boundary of 256 bytes. Throws a launch error where there is too little.
   virtual Memory allocate(std::size_t bytes) = 0;
+  // Memory of the host that copies to and from the device go on beside the host with.
+  virtual Memory allocate_host(std::size_t bytes) = 0;
   // Bytes free and in all.
   struct Room {
     std::size_t free = 0;

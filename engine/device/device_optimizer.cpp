@@ -48,6 +48,8 @@ DeviceOptimizer::DeviceOptimizer(Device& device, Optimizer& optimizer, const Are
   }
   sums_ = DeviceArray<double>(device, 2 * blocks.size());
   rows_ = DeviceArray<std::byte>(device, layout.entries().size() * kRowBytes);
+  host_sums_ = {device.allocate_host(sums_.bytes().size()), sums_.size()};
+  host_rows_ = {device.allocate_host(rows_.size()), rows_.size()};
 }
 
 void DeviceOptimizer::push() {
@@ -66,10 +68,11 @@ void DeviceOptimizer::pull() {
 
 std::vector<double> DeviceOptimizer::take_sums(Lane lane, std::size_t count,
                                                const std::function<void()>& meanwhile) {
-  std::vector<double> sums(count);
-  device_.copy(lane, std::as_writable_bytes(std::span(sums)), sums_.bytes().first(8 * count));
+  const std::size_t bytes = count * sizeof(double);
+  device_.copy(lane, host_sums_.bytes().first(bytes), sums_.bytes().first(bytes));
   device_.finish(lane, meanwhile);
-  return sums;
+  const std::span<double> sums = host_sums_.span().first(count);
+  return {sums.begin(), sums.end()};
 }
 
 std::vector<double> DeviceOptimizer::squares(Lane lane, const float* gradient,
@@ -97,8 +100,9 @@ const kernels::UpdateRow<Step>* DeviceOptimizer::rows(std::int64_t update, Make 
     made[e].trains = optimizer_.trains(e, update);
   }
   const std::span<const std::byte> bytes = std::as_bytes(std::span(made));
-  host_rows_.assign(bytes.begin(), bytes.end());
-  device_.copy(Lane::compute, rows_.bytes().first(host_rows_.size()), host_rows_);
+  std::copy(bytes.begin(), bytes.end(), host_rows_.span().begin());
+  device_.copy(Lane::compute, rows_.bytes().first(bytes.size()),
+               host_rows_.bytes().first(bytes.size()));
   return reinterpret_cast<const kernels::UpdateRow<Step>*>(rows_.data());
 }
 

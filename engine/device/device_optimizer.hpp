@@ -53,8 +53,9 @@ class DeviceOptimizer {
   DeviceArray<kernels::Block> blocks_;
   std::vector<DeviceArray<float>> states_;
   DeviceArray<double> sums_;
+  DeviceArray<double> host_sums_;  // of the host, as what follows
   DeviceArray<std::byte> rows_;
-  std::vector<std::byte> host_rows_;
+  DeviceArray<std::byte> host_rows_;
 };
 
 }  // namespace hadal::engine

@@ -28,6 +28,7 @@ class TwinDevice : public Device {
     std::memset(memory, 0, whole);
     return {memory, [](std::byte* m) { std::free(m); }};
   }
+  Memory allocate_host(std::size_t bytes) override { return allocate(bytes); }
   Room room() const override { return {}; }
 
   std::shared_ptr<void> pin(std::span<std::byte>) override { return nullptr; }

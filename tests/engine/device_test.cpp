@@ -1,9 +1,10 @@
 // What runs on GPUs, on their twin: whole runs have the bits of those on the host's cores.
 #include <array>
 
-#include "engine/device/device_communicator.hpp"
-#include "engine/device/device_reducer.hpp"
+#include "engine/device/device_sum.hpp"
+#include "tests/engine/device_check.hpp"
 #include "tests/engine/experiment.hpp"
+#include "tests/support/devices.hpp"
 
 using namespace hadal;
 using namespace hadal::tests;
@@ -12,74 +13,19 @@ namespace {
 
 const engine::Place kTwin{.device = {engine::DeviceKind::twin, 0}};
 
-// Of either sign and of many magnitudes, so that another order of additions shows.
-float value_of(std::int64_t leaf, std::int64_t element) {
-  const std::uint64_t random =
-      io::mix(2, static_cast<std::uint64_t>(leaf), static_cast<std::uint64_t>(element));
-  return std::ldexp(static_cast<float>(random >> 40) / 16777216.0f - 0.5f,
-                    static_cast<int>(random % 20));
-}
-
-float tree_sum(const engine::Leaves& leaves, kernels::TreeNode node, std::int64_t element) {
-  if (node.level == 0) return value_of(node.index, element);
-  const kernels::TreeNode left{node.level - 1, 2 * node.index};
-  if (!leaves.any(left)) return tree_sum(leaves, left.sibling(), element);
-  if (!leaves.any(left.sibling())) return tree_sum(leaves, left, element);
-  return tree_sum(leaves, left, element) + tree_sum(leaves, left.sibling(), element);
-}
-
-void check_reduction(engine::Communicator& comm, const std::vector<bool>& present) {
-  const engine::ArenaLayout layout({{"a", {70, 70}}, {"b", {3}}, {"c", {9000}}},
-                                   engine::ArenaLayout::Holds::trained,
-                                   {.first = 1000, .later = 3000});  // four buckets
-  const auto device = engine::twin_device();
-  const auto messages = engine::staged_communicator(comm, *device);
-  const std::vector<engine::Share> shares = engine::shares(std::ssize(present), comm.size());
-  engine::DeviceReducer reducer(comm, *device, *messages, layout, shares);
-  const engine::Leaves leaves(present);
-  const auto count = static_cast<std::size_t>(layout.size());
-  for (int round = 0; round < 2; ++round) {
-    std::vector<std::vector<float>> memory;
-    std::vector<engine::GradientSource> own;
-    const engine::Share mine = shares[static_cast<std::size_t>(comm.rank())];
-    for (std::int64_t leaf = mine.begin; leaf < mine.end; ++leaf) {
-      if (!leaves.any(leaf, leaf + 1)) continue;
-      std::vector<float>& values = memory.emplace_back(count);
-      for (std::size_t i = 0; i < count; ++i) {
-        values[i] = value_of(leaf, static_cast<std::int64_t>(i));
-      }
-      own.push_back({{0, leaf}, values.data()});
-    }
-    if (memory.empty()) memory.emplace_back(count);
-    std::span<float> result = memory.front();
-    reducer.reduce(leaves, own, {}, result);
-    const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
-    std::size_t wrong = 0;
-    for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
-      const engine::ArenaSlice slice = layout.slice(b, comm.rank(), comm.size());
-      for (std::int64_t i = slice.begin; i < slice.end; ++i) {
-        wrong += result[static_cast<std::size_t>(i)] == tree_sum(leaves, root, i) ? 0 : 1;
-      }
-    }
-    if (wrong > 0) throw std::runtime_error("a sum has other bits");
-    reducer.gather(result);
-    for (std::size_t i = 0; i < count; ++i) {
-      if (result[i] != tree_sum(leaves, root, static_cast<std::int64_t>(i))) {
-        throw std::runtime_error("what was gathered has other bits");
-      }
-    }
-    comm.barrier();
-  }
-}
-
 }  // namespace
 
-TEST_CASE("devices reduce to the canonical sum, whatever the ranks and shares") {
+TEST_CASE("devices exchange messages and reduce to the canonical sum") {
   for (const int ranks : {1, 2, 3, 4, 5, 8}) {
     for (const int leaves : {8, 9, 13, 16}) {
       CAPTURE(ranks, leaves);
       std::vector<bool> present(static_cast<std::size_t>(leaves), true);
-      const auto body = [&](engine::Communicator& comm) { check_reduction(comm, present); };
+      const auto body = [&](engine::Communicator& comm) {
+        const auto device = engine::twin_device();
+        const auto messages = engine::staged_communicator(comm, *device);
+        check_device_messages(comm, *device, *messages);
+        check_device_reduction(comm, *device, *messages, present);
+      };
       REQUIRE_NOTHROW(engine::run_ranks_as_threads(ranks, body));
       present[0] = present[3] = present[7] = false;
       REQUIRE_NOTHROW(engine::run_ranks_as_threads(ranks, body));
@@ -88,25 +34,34 @@ TEST_CASE("devices reduce to the canonical sum, whatever the ranks and shares") 
 }
 
 TEST_CASE("sums of more nodes than a pass takes are the canonical ones") {
-  const auto device = engine::twin_device();
-  engine::DeviceSum sum(*device);
-  std::vector<bool> present(100, true);
-  present[50] = false;
-  const engine::Leaves leaves(present);
-  std::vector<std::vector<float>> memory;
-  std::vector<engine::GradientSource> sources;
-  for (std::int64_t leaf = 0; leaf < 100; ++leaf) {
-    if (leaf == 50) continue;
-    std::vector<float>& values = memory.emplace_back(40);
-    for (std::size_t i = 0; i < 40; ++i) values[i] = value_of(leaf, static_cast<std::int64_t>(i));
-    sources.push_back({{0, leaf}, values.data()});
-  }
-  const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
-  for (int round = 0; round < 2; ++round) {
-    std::vector<float> result(30);
-    sum.run(engine::Device::Lane::reduce, leaves, root, sources, 5, result);
-    for (std::size_t i = 0; i < 30; ++i) {
-      REQUIRE(result[i] == tree_sum(leaves, root, static_cast<std::int64_t>(i) + 5));
+  for (const engine::DeviceChoice& choice : devices()) {
+    const auto device = engine::open_device(choice, {});
+    engine::DeviceSum sum(*device);
+    std::vector<bool> present(100, true);
+    present[50] = false;
+    const engine::Leaves leaves(present);
+    std::vector<std::vector<float>> values(100, std::vector<float>(40));
+    std::vector<Mirror<float>> memory;
+    std::vector<engine::GradientSource> sources;
+    engine::CanonicalFold<float> expected(leaves, {0, 100}, [](float a, float b) { return a + b; });
+    for (std::int64_t leaf = 0; leaf < 100; ++leaf) {
+      if (leaf == 50) continue;
+      std::vector<float>& mine = values[static_cast<std::size_t>(leaf)];
+      for (std::size_t i = 0; i < mine.size(); ++i) {
+        mine[i] = std::sin(static_cast<float>(leaf * 40 + static_cast<std::int64_t>(i))) * 1e3f;
+      }
+      expected.arrive(leaf, mine[5 + 7]);
+      memory.emplace_back(*device, mine);
+      sources.push_back({{0, leaf}, memory.back().data()});
+    }
+    const float right = expected.take().begin()->second;
+    for (int round = 0; round < 2; ++round) {
+      std::vector<float> result(30);
+      Mirror<float> there(*device, result);
+      sum.run(engine::Device::Lane::compute, leaves,
+              kernels::covering_nodes(0, leaves.padded()).front(), sources, 5, there.span());
+      there.fetch();
+      REQUIRE(result[7] == right);
     }
   }
 }
@@ -191,4 +146,26 @@ TEST_CASE("what a device cannot do yet is refused by name") {
       error_of(io::ErrorKind::config, [&] { train(experiment.config, 1, kTwin, shown); });
   REQUIRE(contains(message, "train.wire"));
   REQUIRE(contains(message, "run.device"));
+}
+
+TEST_CASE("ranks on devices that NCCL cannot use are told so, all of them") {
+  if (!engine::has_nccl() || engine::cuda_device_count() > 0) return;
+  const std::string message = error_of(io::ErrorKind::launch, [] {
+    engine::run_ranks_as_threads(2, [](engine::Communicator& comm) {
+      const auto device = engine::twin_device();
+      engine::nccl_communicator(comm, *device, {.timeout = 20});
+    });
+  });
+  CAPTURE(message);
+  REQUIRE(contains(message, "NCCL says"));
+}
+
+TEST_CASE("a GPU that is not there is refused with the reason") {
+  if (engine::cuda_device_count() > 0) return;
+  const std::string message = error_of(io::ErrorKind::launch, [] {
+    engine::open_device({engine::DeviceKind::cuda, 0}, {});
+  });
+  CAPTURE(message);
+  REQUIRE(contains(message, "CUDA") + contains(message, "no NVIDIA driver") > 0);
+  REQUIRE(contains(message, "run.device = \"cpu\""));
 }

@@ -1,5 +1,5 @@
-// The kernels of GPUs, as their twin on the host runs them, against those of CPUs: the same bits.
-// Where there is a GPU, the same tests run on it (tests/gpu).
+// The kernels of GPUs, as their twin on the host runs them and, where there is one, a GPU, against
+// those of CPUs: the same bits.
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -14,12 +14,23 @@
 #include "kernels/norm.hpp"
 #include "kernels/sgd.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/devices.hpp"
 
 using namespace hadal;
+using engine::Device;
+using tests::Mirror;
 
 namespace {
 
-const kernels::Stream kHost = kernels::Stream::host();
+// body(device, its stream) for every device.
+template <class Body>
+void on_every_device(Body body) {
+  for (const engine::DeviceChoice& choice : tests::devices()) {
+    const auto device = engine::open_device(choice, {});
+    CAPTURE(device->name());
+    body(*device, device->stream(Device::Lane::compute));
+  }
+}
 
 // Three parameters of two settings in blocks that begin at 64 bytes; states lie elsewhere than the
 // parameters do.
@@ -43,18 +54,6 @@ struct Memory {
       for (float& value : *values) value = normal(engine);
     }
     for (float& value : second) value = std::fabs(value);
-  }
-  kernels::BlockTable table() const {
-    return {blocks.data(), static_cast<std::int64_t>(blocks.size())};
-  }
-  kernels::UpdateMemory update() {
-    return {.param = param.data(),
-            .grad = grad.data(),
-            .first = first.data(),
-            .second = second.data(),
-            .average = average.data(),
-            .average_rate = 0.01f,
-            .rounded = rounded.data()};
   }
   bool operator==(const Memory& other) const {
     const auto same = [](const auto& a, const auto& b) {
@@ -85,6 +84,40 @@ struct Memory {
 
 using Floats = std::span<float>;
 
+// The memory on a device.
+struct There {
+  Memory& memory;
+  Mirror<kernels::Block> blocks;
+  Mirror<float> param, grad, first, second, average;
+  Mirror<std::uint16_t> rounded;
+
+  There(Device& device, Memory& m)
+      : memory(m),
+        blocks(device, m.blocks),
+        param(device, m.param),
+        grad(device, m.grad),
+        first(device, m.first),
+        second(device, m.second),
+        average(device, m.average),
+        rounded(device, m.rounded) {}
+  kernels::BlockTable table() const {
+    return {blocks.data(), static_cast<std::int64_t>(memory.blocks.size())};
+  }
+  kernels::UpdateMemory update() const {
+    return {.param = param.data(),
+            .grad = grad.data(),
+            .first = first.data(),
+            .second = second.data(),
+            .average = average.data(),
+            .average_rate = 0.01f,
+            .rounded = rounded.data()};
+  }
+  void fetch() {
+    for (Mirror<float>* values : {&param, &first, &second, &average}) values->fetch();
+    rounded.fetch();
+  }
+};
+
 }  // namespace
 
 TEST_CASE("a GPU's adamw has the CPU's bits") {
@@ -93,14 +126,19 @@ TEST_CASE("a GPU's adamw has the CPU's bits") {
     rows.push_back({.step = kernels::adamw_step({.lr = lr, .weight_decay = lr}, 7, 0.3f)});
   }
   rows[2].trains = false;
-  Memory gpu, cpu;
-  kernels::adamw(kHost, gpu.table(), gpu.update(), rows.data());
+  Memory cpu;
   cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats v) {
     const auto& row = rows[static_cast<std::size_t>(b.entry)];
     if (row.trains) kernels::adamw(param, grad, m, v, row.step);
     return row.trains;
   });
-  REQUIRE(gpu == cpu);
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    Memory gpu;
+    There there(device, gpu);
+    kernels::adamw(stream, there.table(), there.update(), Mirror(device, rows).data());
+    there.fetch();
+    REQUIRE(gpu == cpu);
+  });
 }
 
 TEST_CASE("a GPU's sgd has the CPU's bits") {
@@ -114,14 +152,19 @@ TEST_CASE("a GPU's sgd has the CPU's bits") {
                                  .grad_scale = lr == 1.0f ? 1.0f : 0.7f,
                                  .nesterov = nesterov}});
       }
-      Memory gpu, cpu;
-      kernels::sgd(kHost, gpu.table(), gpu.update(), rows.data());
+      Memory cpu;
       cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats) {
         kernels::sgd(param, grad, momentum == 0 ? Floats() : m,
                      rows[static_cast<std::size_t>(b.entry)].step);
         return true;
       });
-      REQUIRE(gpu == cpu);
+      on_every_device([&](Device& device, kernels::Stream stream) {
+        Memory gpu;
+        There there(device, gpu);
+        kernels::sgd(stream, there.table(), there.update(), Mirror(device, rows).data());
+        there.fetch();
+        REQUIRE(gpu == cpu);
+      });
     }
   }
 }
@@ -132,11 +175,8 @@ TEST_CASE("a GPU's lamb has the CPU's bits") {
     rows.push_back({.step = kernels::lamb_step({.weight_decay = decay}, 3, 0.6f),
                     .factor = -static_cast<float>(0.1 + decay)});
   }
-  Memory gpu, cpu;
-  std::vector<double> gpu_sums(gpu.blocks.size()), cpu_sums;
-  kernels::lamb_moments(kHost, gpu.table(), gpu.update(), rows.data());
-  kernels::lamb_update_squares(kHost, gpu.table(), gpu.update(), rows.data(), gpu_sums.data(), 1);
-  kernels::lamb(kHost, gpu.table(), gpu.update(), rows.data());
+  Memory cpu;
+  std::vector<double> cpu_sums;
   cpu.by_block([&](const kernels::Block& b, Floats param, Floats grad, Floats m, Floats v) {
     const auto& row = rows[static_cast<std::size_t>(b.entry)];
     std::vector<float> update(param.size());
@@ -146,41 +186,69 @@ TEST_CASE("a GPU's lamb has the CPU's bits") {
     kernels::add_scaled(param, row.factor, update);
     return true;
   });
-  REQUIRE(gpu == cpu);
-  REQUIRE(gpu_sums == cpu_sums);
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    Memory gpu;
+    There there(device, gpu);
+    std::vector<double> gpu_sums(gpu.blocks.size());
+    Mirror sums(device, gpu_sums);
+    const Mirror steps(device, rows);
+    kernels::lamb_moments(stream, there.table(), there.update(), steps.data());
+    kernels::lamb_update_squares(stream, there.table(), there.update(), steps.data(), sums.data(),
+                                 1);
+    kernels::lamb(stream, there.table(), there.update(), steps.data());
+    there.fetch();
+    sums.fetch();
+    REQUIRE(gpu == cpu);
+    REQUIRE(gpu_sums == cpu_sums);
+  });
 }
 
 TEST_CASE("a GPU's sums of squares have the CPU's bits") {
   Memory memory;
   memory.grad[17] = 1e30f;
   memory.grad[8195] = NAN;
-  std::vector<double> sums(2 * memory.blocks.size(), -1.0);
-  kernels::sums_of_squares(kHost, memory.table(), memory.grad.data(), sums.data(), 2);
-  for (std::size_t b = 0; b < memory.blocks.size(); ++b) {
-    const kernels::Block& block = memory.blocks[b];
-    const double expected =
-        kernels::sum_of_squares(std::span(memory.grad)
-                                    .subspan(static_cast<std::size_t>(block.offset),
-                                             static_cast<std::size_t>(block.count)));
-    REQUIRE(std::memcmp(&sums[2 * b], &expected, sizeof expected) == 0);
-    REQUIRE(sums[2 * b + 1] == -1.0);
-  }
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    const There there(device, memory);
+    std::vector<double> sums(2 * memory.blocks.size(), -1.0);
+    Mirror mirror(device, sums);
+    kernels::sums_of_squares(stream, there.table(), there.grad.data(), mirror.data(), 2);
+    mirror.fetch();
+    for (std::size_t b = 0; b < memory.blocks.size(); ++b) {
+      const kernels::Block& block = memory.blocks[b];
+      const double expected =
+          kernels::sum_of_squares(std::span(memory.grad)
+                                      .subspan(static_cast<std::size_t>(block.offset),
+                                               static_cast<std::size_t>(block.count)));
+      if (std::isnan(expected)) {
+        REQUIRE(std::isnan(sums[2 * b]));
+      } else {
+        REQUIRE(sums[2 * b] == expected);
+      }
+      REQUIRE(sums[2 * b + 1] == -1.0);
+    }
+  });
 }
 
 TEST_CASE("a GPU rounds to bfloat16 as a CPU does") {
-  for (const std::size_t skipped : {0u, 1u}) {  // with and without loads of four
-    std::vector<float> values(1001);
-    std::mt19937 engine(9);
-    for (float& value : values) {
-      const auto bits = static_cast<std::uint32_t>(engine());
-      std::memcpy(&value, &bits, sizeof value);
-    }
-    std::vector<std::uint16_t> gpu(values.size()), cpu(values.size());
-    const auto from = std::span<const float>(values).subspan(skipped);
-    kernels::to_bfloat16(kHost, std::span(gpu).subspan(skipped), from);
-    kernels::to_bfloat16(std::span(cpu).subspan(skipped), from);
-    REQUIRE(gpu == cpu);
+  std::vector<float> values(1001);
+  std::mt19937 engine(9);
+  for (float& value : values) {
+    const auto bits = static_cast<std::uint32_t>(engine());
+    std::memcpy(&value, &bits, sizeof value);
   }
+  std::vector<std::uint16_t> cpu(values.size());
+  kernels::to_bfloat16(cpu, values);
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    for (const std::size_t skipped : {0u, 1u}) {  // with and without loads of four
+      std::vector<std::uint16_t> gpu = cpu;
+      std::fill(gpu.begin() + static_cast<std::ptrdiff_t>(skipped), gpu.end(), 0);
+      const Mirror from(device, values);
+      Mirror to(device, gpu);
+      kernels::to_bfloat16(stream, to.span().subspan(skipped), from.span().subspan(skipped));
+      to.fetch();
+      REQUIRE(gpu == cpu);
+    }
+  });
 }
 
 TEST_CASE("a program of sums adds in its order") {
@@ -191,46 +259,67 @@ TEST_CASE("a program of sums adds in its order") {
   for (auto& source : values) {
     for (float& value : source) value = normal(engine);
   }
-  kernels::SumProgram program{.adds = 0b110010100, .length = 9};
-  for (std::size_t s = 0; s < values.size(); ++s) program.sources[s] = values[s].data();
-  REQUIRE(program.source_count() == 5);
-  std::vector<float> sum(101);
-  kernels::run_sum(kHost, program, sum);
-  for (std::size_t i = 0; i < sum.size(); ++i) {
+  std::vector<float> expected(101);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
     const float left = (values[0][i] + values[1][i]) + values[2][i];
-    REQUIRE(sum[i] == left + (values[3][i] + values[4][i]));
+    expected[i] = left + (values[3][i] + values[4][i]);
   }
-  // Into one of its sources.
-  kernels::run_sum(kHost, program, values[0]);
-  REQUIRE(values[0] == sum);
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    kernels::SumProgram program{.adds = 0b110010100, .length = 9};
+    REQUIRE(program.source_count() == 5);
+    std::vector<Mirror<float>> sources;
+    for (std::size_t s = 0; s < values.size(); ++s) {
+      program.sources[s] = sources.emplace_back(device, values[s]).data();
+    }
+    std::vector<float> sum(101), first(101);
+    Mirror apart(device, sum);
+    kernels::run_sum(stream, program, apart.span());
+    apart.fetch();
+    REQUIRE(sum == expected);
+    // Into one of its sources.
+    kernels::run_sum(stream, program, sources[0].span());
+    device.copy_now(std::as_writable_bytes(std::span(first)), std::as_bytes(sources[0].span()));
+    REQUIRE(first == expected);
+  });
 }
 
 TEST_CASE("averages and parameters change places") {
-  Memory memory;
-  const Memory before = memory;
-  kernels::swap_average(kHost, memory.table(), memory.param.data(), memory.average.data());
-  for (const kernels::Block& block : memory.blocks) {
-    for (std::int32_t i = 0; i < block.count; ++i) {
-      const auto arena = static_cast<std::size_t>(block.offset + i);
-      const auto state = static_cast<std::size_t>(block.state + i);
-      REQUIRE(memory.param[arena] == before.average[state]);
-      REQUIRE(memory.average[state] == before.param[arena]);
+  const Memory before;
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    Memory memory;
+    There there(device, memory);
+    kernels::swap_average(stream, there.table(), there.param.data(), there.average.data());
+    there.fetch();
+    for (const kernels::Block& block : memory.blocks) {
+      for (std::int32_t i = 0; i < block.count; ++i) {
+        const auto arena = static_cast<std::size_t>(block.offset + i);
+        const auto state = static_cast<std::size_t>(block.state + i);
+        REQUIRE(memory.param[arena] == before.average[state]);
+        REQUIRE(memory.average[state] == before.param[arena]);
+      }
     }
-  }
+  });
 }
 
 TEST_CASE("a content hash shows a flipped bit and a changed place") {
   std::vector<float> values(5000);
   std::iota(values.begin(), values.end(), 1.0f);
-  const auto hash_of = [](const std::vector<float>& of) {
-    std::uint64_t hash = 0;
-    kernels::content_hash(kHost, of, &hash);
-    return hash;
-  };
-  const std::uint64_t right = hash_of(values);
-  std::vector<float> flipped = values;
-  flipped[4321] = -flipped[4321];
-  REQUIRE(hash_of(flipped) != right);
-  std::swap(values[7], values[4000]);
-  REQUIRE(hash_of(values) != right);
+  std::vector<std::uint64_t> known;
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    const auto hash_of = [&](std::vector<float> of) {
+      std::vector<std::uint64_t> hash{0};
+      Mirror there(device, hash);
+      kernels::content_hash(stream, Mirror(device, of).span(), there.data());
+      there.fetch();
+      return hash.front();
+    };
+    const std::uint64_t right = hash_of(values);
+    std::vector<float> flipped = values, moved = values;
+    flipped[4321] = -flipped[4321];
+    REQUIRE(hash_of(flipped) != right);
+    std::swap(moved[7], moved[4000]);
+    REQUIRE(hash_of(moved) != right);
+    known.push_back(right);
+    REQUIRE(known.front() == right);
+  });
 }
