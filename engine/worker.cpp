@@ -4,6 +4,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -17,6 +19,7 @@
 #include "engine/autocast.hpp"
 #include "engine/random_operators.hpp"
 #include "engine/tensor_type.hpp"
+#include "io/error.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -143,6 +146,38 @@ struct MicroBatchResult::Pending {
   at::Tensor values;
   Device::Mark mark;
 };
+
+namespace {
+
+// Throws what libtorch has thrown on a device, if it is known, in words for people.
+void explain(const c10::Error& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) {
+    throw io::Error(io::ErrorKind::launch,
+                    "the GPU's memory is full: take a smaller train.micro_batch, or "
+                    "train.precision = \"bfloat16\"");
+  }
+  const std::string what = error.what_without_backtrace();
+  const std::size_t end = what.find(" does not have a deterministic implementation");
+  if (end == std::string::npos) return;
+  throw io::Error(io::ErrorKind::config,
+                  fmt::format("the model needs {}, which on GPUs has no form that gives the same "
+                              "bits each time; set run.deterministic = false, or train on CPUs",
+                              what.substr(0, end)));
+}
+
+// The body of a worker's call, where it computes.
+template <class Body>
+auto on_device(const Device* device, Body body) {
+  if (device == nullptr) return body();
+  try {
+    return body();
+  } catch (const c10::Error& error) {
+    explain(error);
+    throw;
+  }
+}
+
+}  // namespace
 
 struct Worker::Impl {
   const Model& model;
@@ -321,6 +356,9 @@ struct Worker::Impl {
     return pending;
   }
 
+  MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
+                         std::span<float> gradient, const Arrived& arrived);
+
   void check_once(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets) {
     if (!checked) objective.check_shapes(outputs, targets);
     checked = true;
@@ -336,38 +374,43 @@ Worker::~Worker() = default;
 MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> factors,
                                std::uint64_t seed, std::span<float> gradient,
                                const Arrived& arrived) {
-  const auto region = impl_->enter();
-  const std::vector<ArenaEntry>& entries = impl_->weights.layout.entries();
-  Device* const device = impl_->device;
-  MicroBatchResult result{.buffers = impl_->weights.buffers,
+  return on_device(impl_->device,
+                   [&] { return impl_->train(batch, factors, seed, gradient, arrived); });
+}
+
+MicroBatchResult Worker::Impl::train(const io::Batch& batch, std::span<const float> factors,
+                                     std::uint64_t seed, std::span<float> gradient,
+                                     const Arrived& arrived) {
+  const auto region = enter();
+  const std::vector<ArenaEntry>& entries = weights.layout.entries();
+  MicroBatchResult result{.buffers = weights.buffers,
                           .arrived = std::vector<std::uint8_t>(entries.size(), 0),
                           .pending = nullptr};
-  const GradientSink sink{impl_->weights.layout, gradient,         result.arrived, arrived,
-                          impl_->tensors,        device == nullptr};
-  impl_->generator.set_current_seed(seed);
+  const GradientSink sink{weights.layout, gradient, result.arrived,
+                          arrived,        tensors,  device == nullptr};
+  generator.set_current_seed(seed);
   for (std::size_t e = 0; e < entries.size(); ++e) {
-    torch::autograd::impl::set_post_acc_grad_hooks(impl_->leaf_of(e),
+    torch::autograd::impl::set_post_acc_grad_hooks(leaf_of(e),
                                                    std::make_unique<TakeGradient>(sink, e));
   }
-  const Impl::Fields fields = impl_->fields_of(batch);
+  const Fields fields = fields_of(batch);
   at::Tensor device_buffers;
   std::byte* buffers = result.buffers.bytes.data();
   if (device != nullptr) {
-    device_buffers = impl_->buffers_on_device();
+    device_buffers = buffers_on_device();
     buffers = static_cast<std::byte*>(device_buffers.data_ptr());
   }
   {
-    const std::vector<at::Tensor> outputs = impl_->forward(fields.inputs, buffers, true);
-    impl_->check_once(outputs, fields.targets);
-    const at::Tensor loss =
-        impl_->objective.loss(outputs, fields.targets, fields.sample_weights, factors);
-    const std::vector<std::size_t> newly_rounded = impl_->newly_rounded(loss);
+    const std::vector<at::Tensor> outputs = forward(fields.inputs, buffers, true);
+    check_once(outputs, fields.targets);
+    const at::Tensor loss = objective.loss(outputs, fields.targets, fields.sample_weights, factors);
+    const std::vector<std::size_t> cast_only = newly_rounded(loss);
     if (loss.requires_grad()) loss.backward();
-    for (const std::size_t e : newly_rounded) impl_->leaf_of(e) = impl_->rounded[e];
+    for (const std::size_t e : cast_only) leaf_of(e) = rounded[e];
     if (device == nullptr) {
       result.loss = loss.item<float>();
     } else {
-      result.pending = impl_->sent_back(loss.detach(), device_buffers);
+      result.pending = sent_back(loss.detach(), device_buffers);
     }
   }
   sink.close();
@@ -385,23 +428,27 @@ void Worker::collect(Device& device, MicroBatchResult& result) {
 }
 
 std::vector<at::Tensor> Worker::predict(const io::Batch& batch, const Present& present) {
-  const auto region = impl_->enter();
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> outputs = impl_->apply(impl_->fields_of(batch).inputs);
-  for (std::size_t o = 0; o < outputs.size(); ++o) {
-    if (present) outputs[o] = present(o, outputs[o]);
-    outputs[o] = outputs[o].to(at::kCPU);
-  }
-  return outputs;
+  return on_device(impl_->device, [&] {
+    const auto region = impl_->enter();
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> outputs = impl_->apply(impl_->fields_of(batch).inputs);
+    for (std::size_t o = 0; o < outputs.size(); ++o) {
+      if (present) outputs[o] = present(o, outputs[o]);
+      outputs[o] = outputs[o].to(at::kCPU);
+    }
+    return outputs;
+  });
 }
 
 Objective::Sums Worker::evaluate(const io::Batch& batch) {
-  const auto region = impl_->enter();
-  const at::NoGradGuard no_grad;
-  const Impl::Fields fields = impl_->fields_of(batch);
-  const std::vector<at::Tensor> outputs = impl_->apply(fields.inputs);
-  impl_->check_once(outputs, fields.targets);
-  return impl_->objective.sums(outputs, fields.targets, fields.sample_weights);
+  return on_device(impl_->device, [&] {
+    const auto region = impl_->enter();
+    const at::NoGradGuard no_grad;
+    const Impl::Fields fields = impl_->fields_of(batch);
+    const std::vector<at::Tensor> outputs = impl_->apply(fields.inputs);
+    impl_->check_once(outputs, fields.targets);
+    return impl_->objective.sums(outputs, fields.targets, fields.sample_weights);
+  });
 }
 
 }  // namespace hadal::engine

@@ -26,6 +26,11 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
   verb->add_option("--wire", arguments.wire, "Of gradients and parameters between hosts")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
+  verb->add_option("--device", arguments.device, "Where to compute")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "twin"}))
+      ->capture_default_str();
+  verb->add_flag("--tensor-float32", arguments.tensor_float32, "On GPUs: train.tensor_float32");
+  verb->add_flag("--any-algorithm", arguments.any_algorithm, "On GPUs: not run.deterministic");
   verb->add_option("--micro-batch", arguments.micro_batch, "Samples of a forward and backward")
       ->check(CLI::Range(1, 1 << 20));
   verb->add_option("--workers", arguments.workers, "Of a rank; else all of its cores")

@@ -17,6 +17,7 @@
 #include "io/hdf5_writer.hpp"
 #include "io/sample_order.hpp"
 #include "launch/cores.hpp"
+#include "launch/gpus.hpp"
 #include "launch/verbs.hpp"
 
 namespace hadal::launch {
@@ -122,6 +123,8 @@ engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& 
   config.run.overlap = arguments.overlap == "always"  ? engine::Overlap::always
                        : arguments.overlap == "never" ? engine::Overlap::never
                                                       : engine::Overlap::automatic;
+  config.run.deterministic = !arguments.any_algorithm;
+  config.train.tensor_float32 = arguments.tensor_float32;
   config.optimizer.kind =
       arguments.optimizer == "adamw" ? engine::OptimizerKind::adamw : engine::OptimizerKind::sgd;
   config.optimizer.lr = 1e-3;
@@ -145,6 +148,7 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
   engine::Place place;
   engine::RunOptions run;
   run.workers = arguments.workers;
+  run.device = device_wish(arguments.device);
   engine::run_collectively(comm, "looking at the host", [&] { place = find_place(comm, run); });
   const std::string hosts = describe_hosts(comm);
   const std::int64_t micro_batches = std::int64_t{comm.size()} * place.workers;
@@ -200,6 +204,7 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
     const ordered_json document = {{"model", network.name},
                                    {"ranks", comm.size()},
                                    {"workers", place.workers},
+                                   {"device", engine::name_of(place.device.kind)},
                                    {"micro_batch", batch},
                                    {"optimizer", arguments.optimizer},
                                    {"precision", arguments.precision},
@@ -218,8 +223,9 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
     fmt::print("{}\n", document.dump());
     return 0;
   }
-  fmt::print("{}, {} worker{} each: {} micro-batches of {}, {} parameters, {}, {}, {}\n", hosts,
-             place.workers, place.workers == 1 ? "" : "s", micro_batches, batch,
+  fmt::print("{}, {} worker{} each ({}): {} micro-batches of {}, {} parameters, {}, {}, {}\n",
+             hosts, place.workers, place.workers == 1 ? "" : "s",
+             engine::name_of(place.device.kind), micro_batches, batch,
              session.state().weights.layout.parameter_count(), arguments.precision,
              arguments.optimizer, arguments.order);
   fmt::print("samples/sec: {:.1f} +/- {:.1f} (jitter = {:.1f})\n", mean, uncertainty, jitter);

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "engine/comm/collectively.hpp"
+#include "engine/device/device_choice.hpp"
 #include "io/error.hpp"
 #include "io/log.hpp"
 #include "kernels/flush_to_zero.hpp"
@@ -278,7 +279,11 @@ int run_command_line(int argc, char** argv) {
   for (int i = 0; i < argc; ++i)
     commands.train.command += (i == 0 ? "" : " ") + std::string(argv[i]);
   CLI::App app{kIntroduction, "hadal"};
-  app.set_version_flag("--version", "hadal " HADAL_VERSION " (libtorch " HADAL_TORCH_VERSION ")");
+  app.set_version_flag("--version", [] {
+    const std::string cuda = engine::cuda_versions();
+    return "hadal " HADAL_VERSION " (libtorch " HADAL_TORCH_VERSION +
+           (cuda.empty() ? "" : ", " + cuda) + ")";
+  });
   app.footer(kExitCodes);
   app.require_subcommand(1);
   add_train(app, commands);

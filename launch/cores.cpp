@@ -131,6 +131,8 @@ engine::Place find_place(engine::Communicator& comm, const engine::RunOptions& r
                     place.workers, all));
   }
   place.device = choose_device(comm, run);
+  // One thread queues for a device.
+  if (place.device.kind != engine::DeviceKind::cpu) place.workers = 1;
   place.memory_bytes = memory_limit_bytes() / std::max(1, ranks_on_host);
   return place;
 }

@@ -103,6 +103,7 @@ int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
       config = load_config(arguments.config.config, arguments.config.settings);
     });
     wishes.threads = config.run.run.threads;
+    wishes.share_gpus = config.run.run.share_gpus;
     folder = config.run.run.dir;
     const io::DataIndex data = engine::open_dataset(comm, config.run.data, engine::Split::train);
     const engine::ModelSize size = engine::model_size(config.run, data);

@@ -17,16 +17,8 @@ namespace {
 
 io::Error launch_error(const std::string& text) { return {io::ErrorKind::launch, text}; }
 
-GpuView own_view(const std::string& host) {
-  GpuView view{.host = host, .addresses = {}, .trouble = engine::cuda_trouble()};
-  for (int ordinal = 0; ordinal < engine::cuda_device_count(); ++ordinal) {
-    view.addresses.push_back(engine::cuda_device_address(ordinal));
-  }
-  return view;
-}
-
 std::vector<GpuView> gather_views(engine::Communicator& comm) {
-  const GpuView own = own_view(comm.host());
+  const GpuView own = own_gpus(comm.host());
   const nlohmann::json told = {
       {"host", own.host}, {"addresses", own.addresses}, {"trouble", own.trouble}};
   std::vector<GpuView> views;
@@ -38,6 +30,14 @@ std::vector<GpuView> gather_views(engine::Communicator& comm) {
 }
 
 }  // namespace
+
+GpuView own_gpus(const std::string& host) {
+  GpuView view{.host = host, .addresses = {}, .trouble = engine::cuda_trouble()};
+  for (int ordinal = 0; ordinal < engine::cuda_device_count(); ++ordinal) {
+    view.addresses.push_back(engine::cuda_device_address(ordinal));
+  }
+  return view;
+}
 
 std::vector<int> gpus_of(const std::vector<GpuView>& ranks, bool shares) {
   std::vector<int> ordinals;
@@ -63,6 +63,15 @@ std::vector<int> gpus_of(const std::vector<GpuView>& ranks, bool shares) {
     ordinals.push_back(ordinal);
   }
   return ordinals;
+}
+
+engine::DeviceWish device_wish(const std::string& name) {
+  using engine::DeviceWish;
+  static const std::map<std::string, DeviceWish> wishes{{"auto", DeviceWish::automatic},
+                                                        {"cpu", DeviceWish::cpu},
+                                                        {"cuda", DeviceWish::cuda},
+                                                        {"twin", DeviceWish::twin}};
+  return wishes.at(name);
 }
 
 engine::DeviceChoice choose_device(engine::Communicator& comm, const engine::RunOptions& run) {

@@ -29,15 +29,16 @@ constexpr int kStoppedOnPurpose = 75;
 constexpr int kPeerLost = static_cast<int>(io::ErrorKind::peer);
 
 nlohmann::json run_manifest(const TrainArguments& arguments, const LoadedConfig& config,
-                            const std::string& hosts, int ranks, int workers) {
+                            const std::string& hosts, int ranks, const engine::Place& place) {
   return {{"program", "hadal"},
           {"version", HADAL_VERSION},
           {"libtorch", HADAL_TORCH_VERSION},
           {"mpi", engine::mpi_library_version()},
           {"processor", engine::processor_name()},
+          {"device", engine::name_of(place.device.kind)},
           {"hosts", hosts},
           {"ranks", ranks},
-          {"workers_per_rank", workers},
+          {"workers_per_rank", place.workers},
           {"threads_per_worker", config.run.run.threads},
           {"seed", config.run.run.seed},
           {"command", arguments.command},
@@ -159,8 +160,8 @@ int train(const TrainArguments& arguments, engine::Communicator& comm, double& p
       if (!folder) return;
       io::add_log_file(folder->path() / "log" / "rank-0.log");
       folder->write_status(status);
-      folder->write_descriptions(
-          config, run_manifest(arguments, config, hosts, comm.size(), place.workers));
+      folder->write_descriptions(config,
+                                 run_manifest(arguments, config, hosts, comm.size(), place));
     });
     if (comm.rank() == 0) {
       io::log_info(fmt::format("run {}: {}, {} worker{} a rank, {} core{} each",

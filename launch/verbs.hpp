@@ -135,6 +135,9 @@ struct BenchStepArguments {
   std::string order = "canonical";
   std::string overlap = "auto";
   std::string wire = "float32";
+  std::string device = "auto";
+  bool tensor_float32 = false;
+  bool any_algorithm = false;    // also those whose bits differ from run to run
   std::int64_t micro_batch = 0;  // 0: the model's usual one
   int workers = 0;               // 0: all cores of the rank
   int steps = 30;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/device/device.hpp"
+#include "engine/device/device_communicator.hpp"
 #include "io/error.hpp"
 
 namespace hadal::engine {
@@ -201,6 +202,14 @@ std::string cuda_device_address(int ordinal) {
   const cudaError_t code =
       ::cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), ordinal);
   return code == cudaSuccess ? std::string(text.data()) : std::string();
+}
+
+std::string cuda_versions() {
+  int built = 0;
+  ::cudaRuntimeGetVersion(&built);
+  std::string versions = fmt::format("CUDA {}.{}", built / 1000, built % 1000 / 10);
+  if (has_nccl()) versions += ", NCCL " + nccl_version();
+  return versions;
 }
 
 std::string cuda_trouble() {

@@ -7,6 +7,10 @@ namespace hadal::engine {
 
 enum class DeviceKind { cpu, cuda, twin };
 
+inline std::string name_of(DeviceKind kind) {
+  return kind == DeviceKind::cpu ? "cpu" : (kind == DeviceKind::cuda ? "cuda" : "twin");
+}
+
 struct DeviceChoice {
   DeviceKind kind = DeviceKind::cpu;
   int ordinal = 0;  // of the CUDA devices that this process sees
@@ -19,5 +23,7 @@ int cuda_device_count();
 std::string cuda_device_address(int ordinal);
 // Why there are none, or "".
 std::string cuda_trouble();
+// "CUDA 13.0, NCCL 2.28.9", or "" in builds without CUDA.
+std::string cuda_versions();
 
 }  // namespace hadal::engine

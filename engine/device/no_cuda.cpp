@@ -10,6 +10,7 @@ std::unique_ptr<Device> cuda_device(int, const DeviceOptions&) {
 }
 int cuda_device_count() { return 0; }
 std::string cuda_device_address(int) { return ""; }
+std::string cuda_versions() { return ""; }
 std::string cuda_trouble() { return "this program was built without CUDA (cmake --preset cuda)"; }
 
 }  // namespace hadal::engine

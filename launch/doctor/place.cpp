@@ -12,6 +12,7 @@
 #include <set>
 
 #include "engine/fingerprint.hpp"
+#include "io/error.hpp"
 #include "io/json.hpp"
 #include "launch/cores.hpp"
 
@@ -45,7 +46,9 @@ nlohmann::json to_json(const RankPlace& p) {
           {"open_files", p.open_files},
           {"locked", p.locked_bytes},
           {"infiniband", p.infiniband},
-          {"gpus", p.gpus}};
+          {"nvidia", p.nvidia},
+          {"gpus", p.gpus.addresses},
+          {"gpu_trouble", p.gpus.trouble}};
 }
 
 RankPlace from_json(const nlohmann::json& j) {
@@ -57,7 +60,8 @@ RankPlace from_json(const nlohmann::json& j) {
           .open_files = j.at("open_files"),
           .locked_bytes = j.at("locked"),
           .infiniband = j.at("infiniband"),
-          .gpus = j.at("gpus")};
+          .nvidia = j.at("nvidia"),
+          .gpus = {j.at("host"), j.at("gpus"), j.at("gpu_trouble")}};
 }
 
 // The ranks of each host.
@@ -145,6 +149,20 @@ Finding judge_limits(const std::vector<RankPlace>& places) {
   return {Verdict::ok, "limits", fmt::format("{} open files", places.front().open_files), ""};
 }
 
+Finding judge_gpus(const std::vector<RankPlace>& places, bool shares) {
+  std::vector<GpuView> views;
+  for (const RankPlace& place : places) views.push_back(place.gpus);
+  try {
+    gpus_of(views, shares);
+  } catch (const io::Error& error) {
+    return {Verdict::warn, "GPUs", error.what(), ""};
+  }
+  return {Verdict::ok, "GPUs",
+          fmt::format("one a rank, {} seen by the first; {}", views.front().addresses.size(),
+                      engine::cuda_versions()),
+          ""};
+}
+
 }  // namespace
 
 std::string name_of(Verdict verdict) {
@@ -163,7 +181,8 @@ RankPlace own_place(const std::string& host) {
           .open_files = limit_of(RLIMIT_NOFILE),
           .locked_bytes = limit_of(RLIMIT_MEMLOCK),
           .infiniband = has_entries("/sys/class/infiniband"),
-          .gpus = std::filesystem::exists("/dev/nvidiactl")};
+          .nvidia = std::filesystem::exists("/dev/nvidiactl"),
+          .gpus = own_gpus(host)};
 }
 
 std::vector<RankPlace> gather_places(engine::Communicator& comm) {
@@ -179,9 +198,8 @@ Findings judge_places(const std::vector<RankPlace>& places, const PlaceWishes& w
   Findings findings{
       judge_cores(places, wishes.threads), judge_processors(places), judge_memory(places),
       judge_shared_memory(places, wishes.shared_memory_per_host), judge_limits(places)};
-  if (std::any_of(places.begin(), places.end(), [](const RankPlace& p) { return p.gpus; })) {
-    findings.push_back({Verdict::warn, "GPUs", "there are some, and this program computes on CPUs",
-                        "ask for nodes without GPUs (job.gpus_per_node = 0)"});
+  if (std::any_of(places.begin(), places.end(), [](const RankPlace& p) { return p.nvidia; })) {
+    findings.push_back(judge_gpus(places, wishes.share_gpus));
   }
   return findings;
 }

@@ -1,3 +1,4 @@
+#include "launch/gpus.hpp"
 #include "launch/sections/table.hpp"
 
 namespace hadal::launch {
@@ -19,13 +20,7 @@ void add_run(Table& table) {
       "run.device", choice({"auto", "cpu", "cuda", "twin"}), "auto", Bound::free,
       "Where to compute; auto: GPUs where every rank sees one. twin: what GPUs do, on the CPU "
       "and with its bits, for tests.",
-      [](RunConfig& c, const json& v) {
-        using engine::DeviceWish;
-        c.run.device = pick<DeviceWish>(v, {{"auto", DeviceWish::automatic},
-                                            {"cpu", DeviceWish::cpu},
-                                            {"cuda", DeviceWish::cuda},
-                                            {"twin", DeviceWish::twin}});
-      });
+      [](RunConfig& c, const json& v) { c.run.device = device_wish(v); });
   table.set("run.share_gpus", plain(Kind::boolean), false, Bound::free,
             "Let several ranks of a host compute on one GPU.",
             [](RunConfig& c, const json& v) { c.run.share_gpus = v; });

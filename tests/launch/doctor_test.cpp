@@ -63,8 +63,13 @@ TEST_CASE("each thing that does not fit is found, with a cure") {
   places[0].infiniband = true;
   places[0].locked_bytes = 65536;
   REQUIRE(about(launch::judge_places(places, {}), "limits").text == "64 KiB of locked memory on a");
-  places[0].gpus = true;
-  REQUIRE(about(launch::judge_places(places, {}), "GPUs").verdict == Verdict::warn);
+  places[0].nvidia = true;
+  places[0].gpus = {"a", {"0:1"}, ""};
+  places[1].gpus = {"a", {}, "the driver is old"};
+  REQUIRE(tests::contains(about(launch::judge_places(places, {}), "GPUs").text,
+                          "rank 1 on a sees no GPU: the driver is old"));
+  places[1].gpus = {"a", {"0:2"}, ""};
+  REQUIRE(about(launch::judge_places(places, {}), "GPUs").verdict == Verdict::ok);
 }
 
 TEST_CASE("workers fill a job's cores, and few of a login node's") {
