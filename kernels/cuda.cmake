@@ -5,7 +5,10 @@ if(HADAL_CCACHE)
   set(CMAKE_CUDA_COMPILER_LAUNCHER "${HADAL_CCACHE}")
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
-  find_program(HADAL_NVCC nvcc HINTS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin" /usr/local/cuda/bin)
+  file(GLOB hadal_cuda_wheel LIST_DIRECTORIES true
+    "${PROJECT_SOURCE_DIR}/.deps/venv/lib/python3*/site-packages/nvidia/cu13/bin")
+  find_program(HADAL_NVCC nvcc HINTS "$ENV{CUDA_HOME}/bin" "$ENV{CUDA_PATH}/bin" /usr/local/cuda/bin
+    ${hadal_cuda_wheel})
   if(NOT HADAL_NVCC)
     message(FATAL_ERROR "nvcc was not found. Load the CUDA toolkit, or name it: -DCMAKE_CUDA_COMPILER=/path/to/nvcc")
   endif()

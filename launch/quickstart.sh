@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
+# quickstart.sh [cuda]
 # From a fresh clone to a trained network: brings what is missing, builds, packs real data, trains on two
-# MPI ranks, interrupts the run on purpose, resumes it, and evaluates it exactly.
+# MPI ranks, interrupts the run on purpose, resumes it, and evaluates it exactly. With "cuda" the program also
+# computes on NVIDIA GPUs, where there are some.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 source launch/digits.sh
 
+PRESET="${1:-release}"
 hadal_setup
+[ "$PRESET" != cuda ] || install_cuda
 say "building"
-cmake --preset release >/dev/null
-cmake --build --preset release
-HADAL="$ROOT/build/release/bin/hadal"
+cmake --preset "$PRESET" >/dev/null
+cmake --build --preset "$PRESET"
+HADAL="$ROOT/build/$PRESET/bin/hadal"
 CONFIG="$ROOT/configs/digits-mlp.toml"
 RUN="$ROOT/runs/digits-mlp"
 

@@ -90,6 +90,24 @@ install_torch() {
     'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*'
 }
 
+# What a program for GPUs needs: the libraries that libtorch names for them, NCCL among them, and a
+# compiler where no CUDA toolkit is installed.
+install_cuda() {
+  make_venv
+  local site
+  site="$("$VENV/bin/python" -c 'import site; print(site.getsitepackages()[0])')"
+  if ! has_libtorch && [ ! -e "$site/nvidia/nccl" ]; then
+    say "bringing the GPU libraries of $TORCH into .deps/venv (2 GB)"
+    "$VENV/bin/python" -m pip install -q "$TORCH"
+  fi
+  if ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] && [ ! -x "$site/nvidia/cu13/bin/nvcc" ]; then
+    say "bringing nvcc into .deps/venv"
+    "$VENV/bin/python" -m pip install -q --no-deps 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' \
+      'nvidia-nvvm==13.0.*' 'nvidia-cuda-cccl==13.0.*'
+    ln -sf libcudart.so.13 "$site/nvidia/cu13/lib/libcudart.so"
+  fi
+}
+
 require_cmake() {
   local version
   version="$(cmake --version | sed -n 's/^cmake version //p')"

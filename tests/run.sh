@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# All tests: builds with warnings as errors, runs every label (unit, mpi, python, cluster), the unit tests again
-# under AddressSanitizer and UndefinedBehaviorSanitizer, and the fuzz targets for a minute each
-# (HADAL_FUZZ_SECONDS changes that). Ends with ctest's summary.
+# All tests: builds with warnings as errors, for CPUs and for GPUs, runs every label (unit, mpi, python, cluster;
+# gpu on the twin of a GPU, and on one where there is one), the unit tests again under AddressSanitizer and
+# UndefinedBehaviorSanitizer, and the fuzz targets for a minute each (HADAL_FUZZ_SECONDS changes that). Ends with
+# ctest's summary.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
@@ -36,6 +37,12 @@ say "unit tests under sanitizers"
 cmake --preset asan -DHADAL_FUZZ_SECONDS="${HADAL_FUZZ_SECONDS:-60}" >/dev/null
 cmake --build --preset asan
 ctest --preset asan
+
+say "the program for GPUs"
+install_cuda
+cmake --preset cuda -DHADAL_BUILD_TESTS=ON -DHADAL_WARNINGS_AS_ERRORS=ON >/dev/null
+cmake --build build/cuda --target hadal device_tests mpi_tests
+ctest --test-dir build/cuda --label-regex gpu --output-on-failure
 
 say "all tests"
 ctest --preset dev
