@@ -2,11 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/NativeFunctions.h>
-#include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <mutex>
 #include <set>
+
+#include "engine/quiet_warnings.hpp"
 
 namespace hadal::engine {
 namespace {
@@ -46,17 +47,10 @@ at::Tensor& exponential(at::Tensor& self, double lambda, Given generator) {
   return at::native::exponential_(self, lambda, chosen(generator));
 }
 
-// Replacing a kernel of ATen is announced with a warning; this one is on purpose.
-class NoWarnings : public c10::WarningHandler {
- public:
-  void process(const c10::Warning&) override {}
-};
-
 void install_once() {
   static std::once_flag once;
   std::call_once(once, [] {
-    NoWarnings quiet;
-    const c10::WarningUtils::WarningHandlerGuard guard(&quiet);
+    const QuietWarnings quiet;
     static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__,
                                   __LINE__);
     library.impl("bernoulli_.float", bernoulli_float);

@@ -17,6 +17,7 @@
 #include <set>
 
 #include "engine/autocast.hpp"
+#include "engine/convolution_gradient.hpp"
 #include "engine/random_operators.hpp"
 #include "engine/tensor_type.hpp"
 #include "io/error.hpp"
@@ -367,7 +368,9 @@ struct Worker::Impl {
 
 Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
                const ParameterPlace& place, Precision precision, Layout layout)
-    : impl_(std::make_unique<Impl>(model, objective, weights, place, precision, layout)) {}
+    : impl_(std::make_unique<Impl>(model, objective, weights, place, precision, layout)) {
+  repair_convolution_gradient();
+}
 
 Worker::~Worker() = default;
 

@@ -67,7 +67,7 @@ class Cluster:
         if self.state(job) == "PENDING":
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
 
-    def wait(self, job, state="COMPLETED", seconds=150):
+    def wait(self, job, state="COMPLETED", seconds=300):
         until(lambda: self.hurry(job) or self.state(job) == state, seconds, lambda: self.state(job))
 
     def node(self, number):
