@@ -9,7 +9,6 @@
 #include "engine/device/device_choice.hpp"
 #include "io/error.hpp"
 #include "io/json.hpp"
-#include "io/log.hpp"
 #include "launch/environment.hpp"
 
 namespace hadal::launch {

@@ -17,7 +17,8 @@ class DeviceArray {
   DeviceArray(Device::Memory memory, std::size_t count)
       : memory_(std::move(memory)), count_(count) {}
 
-  T* data() const { return reinterpret_cast<T*>(memory_.get()); }
+  // Null where there are none.
+  T* data() const { return count_ == 0 ? nullptr : reinterpret_cast<T*>(memory_.get()); }
   std::size_t size() const { return count_; }
   bool empty() const { return count_ == 0; }
   std::span<T> span() const { return {data(), count_}; }

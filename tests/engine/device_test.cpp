@@ -138,6 +138,12 @@ TEST_CASE("a step that is not finite on a device stops with its samples, or is s
   REQUIRE(model_of(experiment.config) == expected);
 }
 
+TEST_CASE("an empty array is nowhere") {
+  const auto device = engine::twin_device();
+  REQUIRE(engine::DeviceArray<float>(*device, 0).data() == nullptr);
+  REQUIRE(engine::DeviceArray<float>(*device, 1).span().front() == 0.0f);
+}
+
 TEST_CASE("what a device cannot do yet is refused by name") {
   Experiment experiment(48);
   experiment.config.train.wire = engine::Wire::bfloat16;
