@@ -108,6 +108,10 @@ class CudaDevice : public Device {
         ::cudaMemcpyAsync(to.data(), from.data(), from.size(), cudaMemcpyDefault, raw(lane)));
   }
 
+  void clear(Lane lane, std::span<std::byte> memory) override {
+    HADAL_CHECK_CUDA(::cudaMemsetAsync(memory.data(), 0, memory.size(), raw(lane)));
+  }
+
   Mark mark(Lane lane) override {
     const c10::cuda::CUDAGuard here(ordinal_);
     const cudaEvent_t event = take_event();

@@ -63,6 +63,9 @@ class Device {
   // In the lane; either side may be the host's. Memory of the host must stay until it is done.
   virtual void copy(Lane lane, std::span<std::byte> to, std::span<const std::byte> from) = 0;
 
+  // Zeros, in the lane.
+  virtual void clear(Lane lane, std::span<std::byte> memory) = 0;
+
   virtual Mark mark(Lane lane) = 0;
   // What is queued in the lane from now on comes after the mark.
   virtual void wait(Lane lane, const Mark& mark) = 0;

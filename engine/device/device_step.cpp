@@ -108,6 +108,7 @@ void DeviceStep::start_sum() {
     return;
   }
   device_.wait(Lane::reduce, device_.mark(Lane::compute));
+  if (own.empty()) device_.clear(Lane::reduce, std::as_writable_bytes(gradient_));
   for (std::size_t k = 1; k < own.size(); ++k) {
     kernels::SumProgram program{.adds = 0b100, .length = 3};
     program.sources[0] = gradient_.data();

@@ -36,6 +36,9 @@ class TwinDevice : public Device {
   void copy(Lane, std::span<std::byte> to, std::span<const std::byte> from) override {
     if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
   }
+  void clear(Lane, std::span<std::byte> memory) override {
+    if (!memory.empty()) std::memset(memory.data(), 0, memory.size());
+  }
   Mark mark(Lane) override { return {}; }
   void wait(Lane, const Mark&) override {}
   bool reached(const Mark&) override { return true; }

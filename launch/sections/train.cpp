@@ -44,8 +44,8 @@ void add_train(Table& table) {
       [](RunConfig& c, const json& v) {
         if (v == "float16") {
           throw io::Error(io::ErrorKind::config,
-                          "float16 needs a GPU; on CPUs use \"bfloat16\", which needs no "
-                          "scaling of the loss");
+                          "float16 is not supported; take \"bfloat16\", which needs no scaling "
+                          "of the loss");
         }
         c.train.precision = pick<engine::Precision>(v, {{"float32", engine::Precision::float32},
                                                         {"bfloat16", engine::Precision::bfloat16}});

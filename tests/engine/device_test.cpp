@@ -107,7 +107,8 @@ TEST_CASE("a run on devices has the bits of one on the host's cores") {
 }
 
 TEST_CASE("a device's library sums in its own order, but for rounding with the same values") {
-  Experiment experiment(48);
+  // In the last step of an epoch, some ranks have no samples.
+  Experiment experiment(25);
   QuietObserver canonical, fast;
   train(experiment.config, 3, kTwin, canonical);
   experiment.config.run.dir = experiment.folder / "fast";
