@@ -15,6 +15,8 @@ HADAL = os.environ["HADAL"]
 ROOT = pathlib.Path(__file__).parents[2]
 # Where the nodes see it too: their /tmp is their own.
 SCRATCH = pathlib.Path(os.environ["HADAL_SCRATCH"])
+if any(SCRATCH.is_relative_to(folder) for folder in ("/tmp", "/var/tmp", "/dev/shm", "/run")):
+    pytest.exit(f"{SCRATCH} is each node's own: clone the project to a folder that jobs may run in", returncode=1)
 CLUSTER = pathlib.Path(__file__).with_name("cluster.sh")
 
 CONFIG = """[data]
