@@ -139,7 +139,7 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                  *model_, state_->weights, comm.rank() == 0 ? Tells::yes : Tells::no);
     }
   });
-  if (device_) take_weights();
+  if (device_ && !config.model.weights.empty()) take_weights();
   if (purpose == Purpose::train) state_->optimizer.start_from(state_->weights.parameters);
 }
 

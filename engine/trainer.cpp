@@ -167,7 +167,7 @@ Trainer::Control Trainer::exchange(const Wishes& mine, const std::vector<float>&
   return control;
 }
 
-// A micro-batch takes part where any loss has something to divide by.
+// What this rank computes in the coming step.
 std::vector<MicroBatchJob> Trainer::jobs(const Leaves& leaves,
                                          const std::vector<double>& step_weights) const {
   std::vector<MicroBatchJob> jobs;
@@ -249,6 +249,7 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   StepReport report{.step = state_.progress.step + 1,
                     .lr = schedule_.lr(state_.progress.step),
                     .bad_samples = bad_samples_};
+  // A micro-batch takes part where any loss has something to divide by.
   std::vector<bool> present(static_cast<std::size_t>(plan_.micro_batches), false);
   std::vector<double> step_weights(objective_.term_count(), 0.0);
   for (std::size_t i = 0; i < weights_.size(); ++i) {

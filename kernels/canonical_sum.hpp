@@ -56,4 +56,7 @@ struct SumProgram {
 // from all of them.
 void run_sum(Stream stream, const SumProgram& program, std::span<float> sum);
 
+// sum[i] += addend[i] in device memory.
+void add_into(Stream stream, std::span<float> sum, std::span<const float> addend);
+
 }  // namespace hadal::kernels

@@ -50,4 +50,11 @@ void run_sum(Stream stream, const SumProgram& program, std::span<float> sum) {
                    TreeSumOf{program, sum.data()});
 }
 
+void add_into(Stream stream, std::span<float> sum, std::span<const float> addend) {
+  SumProgram program{.adds = 0b100, .length = 3};
+  program.sources[0] = sum.data();
+  program.sources[1] = addend.data();
+  run_sum(stream, program, sum);
+}
+
 }  // namespace hadal::kernels

@@ -116,10 +116,7 @@ void DeviceReducer::halve(const Group& group, std::span<float> result) {
     }
     exchange(letters);
     for (const Addition& addition : additions) {
-      kernels::SumProgram program{.adds = 0b100, .length = 3};
-      program.sources[0] = addition.kept.data();
-      program.sources[1] = addition.received.data();
-      kernels::run_sum(device_.stream(kLane), program, addition.kept);
+      kernels::add_into(device_.stream(kLane), addition.kept, addition.received);
     }
   }
 }

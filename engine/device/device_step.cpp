@@ -62,10 +62,7 @@ void DeviceStep::begin(const Leaves& leaves, std::vector<MicroBatchJob> jobs) {
   }
   // Sums in place, in the lane that made the gradients.
   fold_.emplace(leaves, share_, [this](int a, int b) {
-    kernels::SumProgram program{.adds = 0b100, .length = 3};
-    program.sources[0] = values(a).data();
-    program.sources[1] = values(b).data();
-    kernels::run_sum(device_.stream(Lane::compute), program, values(a));
+    kernels::add_into(device_.stream(Lane::compute), values(a), values(b));
     free_.push_back(b);
     return a;
   });
@@ -110,10 +107,8 @@ void DeviceStep::start_sum() {
   device_.wait(Lane::reduce, device_.mark(Lane::compute));
   if (own.empty()) device_.clear(Lane::reduce, std::as_writable_bytes(gradient_));
   for (std::size_t k = 1; k < own.size(); ++k) {
-    kernels::SumProgram program{.adds = 0b100, .length = 3};
-    program.sources[0] = gradient_.data();
-    program.sources[1] = own[k].values;
-    kernels::run_sum(device_.stream(Lane::reduce), program, gradient_);
+    kernels::add_into(device_.stream(Lane::reduce), gradient_,
+                      std::span(own[k].values, gradient_.size()));
   }
   if (comm_.size() > 1) messages_.all_reduce(gradient_, Lane::reduce);
 }
