@@ -193,7 +193,8 @@ fi
   }
   return R"sh(if [ $again = yes ]; then
   say "step $step, to be gone on with: queued again"
-  # Slurm ends this shell then, beginning with what it waits for.
+  # Slurm ends this shell then. It would wait for one that does not heed TERM (KillWait), with the nodes still taken.
+  trap 'exit "$code"' TERM
   if scontrol requeue "$SLURM_JOB_ID"; then
     for _ in {1..300}; do sleep 1; done
   fi

@@ -50,6 +50,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         self.socket = folder / "rest.socket"
+        self.pending_since = {}
 
     def say(self, *words, code=0):
         """A command of Slurm's, and what it prints."""
@@ -65,8 +66,10 @@ class Cluster:
         return int(re.search(r"ExitCode=(\d+):", self.say("scontrol", "--oneliner", "show", "job", job))[1])
 
     def hurry(self, job):
-        """A job that is queued again waits two minutes; this one need not."""
-        if self.state(job) == "PENDING":
+        """A job that is queued again waits two minutes; this one need not. Nodes refuse it in the second of its end."""
+        if self.state(job) != "PENDING":
+            self.pending_since.pop(job, None)
+        elif time.monotonic() > self.pending_since.setdefault(job, time.monotonic()) + 2:
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
 
     def wait(self, job, state="COMPLETED", seconds=300):
