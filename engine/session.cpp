@@ -156,10 +156,7 @@ void Session::open_place(const RunConfig& config, const Place& place, Communicat
       refuse("train.wire = \"bfloat16\" is for the CPU only");
   });
   if (!device_) return;
-  const bool by_nccl = comm.size() > 1 && device_->tensors().is_cuda() && has_nccl();
-  messages_ = by_nccl
-                  ? nccl_communicator(comm, *device_, {.timeout = config.run.collective_timeout})
-                  : staged_communicator(comm, *device_);
+  messages_ = connect_devices(comm, *device_, {.timeout = config.run.collective_timeout});
 }
 
 void Session::take_weights() {

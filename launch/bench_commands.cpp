@@ -101,8 +101,8 @@ void add_bench(CLI::App& app, Commands& commands) {
   bench->require_subcommand(1);
   CLI::App* verb = bench->add_subcommand(
       "reduce",
-      "The gradients' sum over all ranks: in the canonical order, by the MPI library "
-      "(fast), and a twin that only moves the memory; in turn, results checked");
+      "The gradients' sum over all ranks: in the canonical order, by the library (fast: MPI, on "
+      "GPUs NCCL), and a twin that only moves the memory; in turn, results checked");
   BenchReduceArguments& arguments = commands.bench_reduce;
   verb->add_option("--sizes", commands.sizes, "Bytes of a gradient, with commas")
       ->capture_default_str();
@@ -112,6 +112,10 @@ void add_bench(CLI::App& app, Commands& commands) {
   verb->add_option("--workers", arguments.workers, "Workers of a rank, one gradient each")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  verb->add_option("--device", arguments.device, "Where the gradients are")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "twin"}))
+      ->capture_default_str();
+  verb->add_flag("--share-gpus", arguments.share_gpus, "Several ranks a GPU: run.share_gpus");
   verb->add_option("--rounds", arguments.rounds, "Each runs once in a round, in turn")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

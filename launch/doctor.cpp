@@ -12,6 +12,7 @@
 #include "io/json.hpp"
 #include "launch/config.hpp"
 #include "launch/cores.hpp"
+#include "launch/doctor/gpu_report.hpp"
 #include "launch/doctor/network.hpp"
 #include "launch/doctor/place.hpp"
 #include "launch/doctor/storage.hpp"
@@ -21,6 +22,9 @@
 
 namespace hadal::launch {
 namespace {
+
+// For GPUs to find each other: a doctor does not wait for as long as a run.
+constexpr double kConnectSeconds = 60;
 
 // What started the ranks, by the variables that it leaves.
 std::string launcher_name() {
@@ -64,6 +68,20 @@ Finding judge_hdf5() {
           ""};
 }
 
+Findings examine_gpus(engine::Communicator& comm, const engine::RunOptions& run) {
+  Findings findings =
+      judge_gpus(gather_gpu_reports(comm), run.share_gpus, engine::cuda_oldest_capability());
+  if (findings.empty() || findings.front().verdict != Verdict::ok) return findings;
+  const engine::DeviceChoice choice = choose_device(comm, run);
+  if (choice.kind != engine::DeviceKind::cuda || comm.size() == 1) return findings;
+  std::unique_ptr<engine::Device> device;
+  engine::run_collectively(comm, "opening the devices",
+                           [&] { device = engine::open_device(choice, {}); });
+  const auto messages = engine::connect_devices(comm, *device, {.timeout = kConnectSeconds});
+  findings.push_back(judge_pairs("GPU messages", measure_gpu_pairs(comm, *device, *messages)));
+  return findings;
+}
+
 // The shortest job that is worth its start: a save and another start.
 constexpr double kLittleTime = 120;
 
@@ -95,6 +113,7 @@ void print(const Finding& finding) {
 
 int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
   PlaceWishes wishes;
+  engine::RunOptions run;
   std::filesystem::path folder = std::filesystem::current_path();
   std::int64_t room = 0;
   if (!arguments.config.config.empty()) {
@@ -103,7 +122,7 @@ int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
       config = load_config(arguments.config.config, arguments.config.settings);
     });
     wishes.threads = config.run.run.threads;
-    wishes.share_gpus = config.run.run.share_gpus;
+    run = config.run.run;
     folder = config.run.run.dir;
     const io::DataIndex data = engine::open_dataset(comm, config.run.data, engine::Split::train);
     const engine::ModelSize size = engine::model_size(config.run, data);
@@ -118,7 +137,8 @@ int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
     findings.insert(findings.end(), more.begin(), more.end());
   };
   add(judge_places(places, wishes));
-  add({judge_pairs(measure_pairs(comm)), judge_clocks(measure_clocks(comm))});
+  add({judge_pairs("network", measure_pairs(comm)), judge_clocks(measure_clocks(comm))});
+  add(examine_gpus(comm, run));
   add(examine_storage(comm, folder, room));
   add({judge_hdf5(), judge_time()});
   std::int32_t code = 0;

@@ -9,7 +9,9 @@
 #include "engine/device/device_choice.hpp"
 #include "io/error.hpp"
 #include "io/json.hpp"
+#include "io/log.hpp"
 #include "launch/environment.hpp"
+#include "launch/fabric.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -84,9 +86,17 @@ engine::DeviceChoice choose_device(engine::Communicator& comm, const engine::Run
     return {};
   }
   const std::vector<int> ordinals = gpus_of(views, run.share_gpus);
+  // Batches of many sizes would leave holes that nothing fits in.
+  set_default("PYTORCH_ALLOC_CONF", "expandable_segments:True");
   if (run.share_gpus && comm.size() > 1) {
     // NCCL takes ranks for those of different hosts then, else it refuses a shared GPU.
     set_default("NCCL_HOSTID", fmt::format("{}-{}", comm.host(), comm.rank()));
+  }
+  if (comm.rank() == 0 && comm.size() > 1) {
+    std::string told = describe(network_cards());
+    for (const auto& [name, value] : network_environment()) told += " " + name + "=" + value;
+    io::log_info(
+        fmt::format("GPUs: {}{}{}", engine::cuda_versions(), told.empty() ? "" : "; ", told));
   }
   return {DeviceKind::cuda, ordinals[static_cast<std::size_t>(comm.rank())]};
 }

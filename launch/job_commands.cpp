@@ -25,7 +25,7 @@ void add_render(CLI::App& app, Commands& commands) {
 
 void add_doctor(CLI::App& app, Commands& commands) {
   CLI::App* verb = app.add_subcommand(
-      "doctor", "Is this place fit? Ranks, cores, memory, network, storage; best in a job");
+      "doctor", "Is this place fit? Ranks, cores, memory, network, storage, GPUs; best in a job");
   add_config(verb, commands.doctor.config, /*required=*/false);
   verb->add_flag("--json", commands.doctor.json, "One JSON document");
   verb->add_flag("--single", commands.single, "One rank on purpose, whatever the environment says");

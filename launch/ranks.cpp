@@ -9,6 +9,7 @@
 #include "engine/comm/collectively.hpp"
 #include "io/error.hpp"
 #include "launch/environment.hpp"
+#include "launch/fabric.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -113,6 +114,7 @@ std::unique_ptr<engine::Communicator> join_ranks(bool single) {
   if (single) return engine::solo_communicator();
   check_before_mpi();
   tune_mpi();
+  tune_fabric();
   return mpi_launcher() ? engine::mpi_communicator() : engine::solo_communicator();
 }
 

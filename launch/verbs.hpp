@@ -107,6 +107,8 @@ struct BenchReduceArguments {
   std::vector<std::int64_t> sizes;  // bytes
   std::string optimizer = "none";   // or sgd, adamw: what follows the sum
   int workers = 1;
+  std::string device = "cpu";
+  bool share_gpus = false;
   int rounds = 20;
   bool json = false;
 };
@@ -168,6 +170,7 @@ std::vector<std::string> bench_models();
 int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm);
 int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communicator& comm);
 int bench_read(const BenchReadArguments& arguments, engine::Communicator& comm);
+// Returns the code of a bug where a sum is wrong.
 int bench_reduce(const BenchReduceArguments& arguments, engine::Communicator& comm);
 
 // Collective.

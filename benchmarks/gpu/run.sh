@@ -99,6 +99,10 @@ loses_a_rank() {
 echo "$(hadal --version); $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU: on its twin')"
 prove kernels_and_runs device_tests
 for count in 1 2 4; do prove "messages_$count" ranks $count mpi_tests; done
+for count in 1 2 3 4; do
+  prove "sums_$count" ranks $count hadal bench reduce --device $DEVICE --share-gpus --sizes 4,100000,4000000 --rounds 3
+done
+prove doctor hadal doctor
 prove same_bits_mlp same_bits digits-mlp
 prove same_bits_resnet18 same_bits digits-resnet18 --set train.epochs=1
 prove same_bits_bfloat16 same_bits digits-resnet18 --set train.epochs=1 --set train.precision=bfloat16
@@ -111,6 +115,7 @@ fi
 [ $DEVICE = cuda ] || exit 0
 
 echo
+cat "$OUT/doctor.log" "$OUT/sums_2.log"
 benchmark_device_kernels cuda | tee "$OUT/kernels.txt"
 echo
 for network in "resnet50 256 bfloat16" "resnet50 128 float32" "resnet18 512 bfloat16" "gpt 64 bfloat16" "mlp 512 float32"; do

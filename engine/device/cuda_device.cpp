@@ -191,6 +191,17 @@ std::unique_ptr<Device> cuda_device(int ordinal, const DeviceOptions& options) {
     throw io::Error(io::ErrorKind::launch,
                     fmt::format("GPU {} is wanted, this process sees {}", ordinal, count));
   }
+  const CudaFacts facts = cuda_device_facts(ordinal);
+  if (facts.capability < cuda_oldest_capability()) {
+    throw io::Error(
+        io::ErrorKind::launch,
+        fmt::format("{} has compute capability {}.{}, this program begins with {}.{}: build it "
+                    "with an older CUDA and -DHADAL_CUDA_ARCHITECTURES={}, or set run.device = "
+                    "\"cpu\"",
+                    facts.name, facts.capability / 10, facts.capability % 10,
+                    cuda_oldest_capability() / 10, cuda_oldest_capability() % 10,
+                    facts.capability));
+  }
   return std::make_unique<CudaDevice>(ordinal, options);
 }
 
@@ -207,6 +218,26 @@ std::string cuda_device_address(int ordinal) {
       ::cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), ordinal);
   return code == cudaSuccess ? std::string(text.data()) : std::string();
 }
+
+CudaFacts cuda_device_facts(int ordinal) {
+  cudaDeviceProp told{};
+  HADAL_CHECK_CUDA(::cudaGetDeviceProperties(&told, ordinal));
+  CudaFacts facts{
+      .name = told.name, .capability = 10 * told.major + told.minor, .bytes = told.totalGlobalMem};
+  for (int other = 0; other < cuda_device_count(); ++other) {
+    int reaches = other == ordinal, atomics = other == ordinal;
+    if (other != ordinal) {
+      HADAL_CHECK_CUDA(::cudaDeviceCanAccessPeer(&reaches, ordinal, other));
+      HADAL_CHECK_CUDA(::cudaDeviceGetP2PAttribute(&atomics, cudaDevP2PAttrNativeAtomicSupported,
+                                                   ordinal, other));
+    }
+    facts.reaches.push_back(reaches != 0);
+    facts.linked.push_back(atomics != 0);
+  }
+  return facts;
+}
+
+int cuda_oldest_capability() { return HADAL_CUDA_OLDEST; }
 
 std::string cuda_versions() {
   int built = 0;

@@ -47,6 +47,9 @@ struct NcclOptions {
 std::unique_ptr<DeviceCommunicator> nccl_communicator(Communicator& comm, Device& device,
                                                       const NcclOptions& options);
 bool has_nccl();
+// Collective. NCCL between GPUs where this build has it, else through the hosts.
+std::unique_ptr<DeviceCommunicator> connect_devices(Communicator& comm, Device& device,
+                                                    const NcclOptions& options);
 // "2.28.9", or "".
 std::string nccl_version();
 

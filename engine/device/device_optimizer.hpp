@@ -21,6 +21,13 @@ class DeviceOptimizer {
   void push();
   void pull();
 
+  // Of the device's memory.
+  std::size_t bytes() const {
+    std::size_t all = blocks_.bytes().size() + sums_.bytes().size() + rows_.bytes().size();
+    for (const DeviceArray<float>& state : states_) all += state.bytes().size();
+    return all;
+  }
+
   // The sums of squares of the owned blocks, bucket by bucket, of a gradient in the arena's layout
   // that the lane has made. Waits, looking after `meanwhile`.
   std::vector<double> squares(Device::Lane lane, const float* gradient,

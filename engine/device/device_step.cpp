@@ -1,11 +1,14 @@
 #include "engine/device/device_step.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <exception>
 
 #include "engine/block_sums.hpp"
 #include "engine/replica_check.hpp"
 #include "engine/stopwatch.hpp"
+#include "io/log.hpp"
 
 namespace hadal::engine {
 
@@ -130,8 +133,24 @@ StepRunner::Computed DeviceStep::finish() {
                    buffer_leaf(session_.model().buffers(), std::move(results_[k].buffers)));
   }
   computed.buffers = buffers.take();
+  tell_memory();
   computed.compute_seconds = watch.seconds();
   return computed;
+}
+
+// Once, when the first activations have been there.
+void DeviceStep::tell_memory() {
+  if (std::exchange(memory_is_told_, true) || comm_.rank() != 0) return;
+  constexpr double kGiB = 1 << 30;
+  const Device::Room room = device_.room();
+  std::size_t gradients = 0;
+  for (const DeviceArray<float>& buffer : buffers_) gradients += buffer.bytes().size();
+  const auto gib = [](std::size_t bytes) { return static_cast<double>(bytes) / kGiB; };
+  io::log_info(fmt::format(
+      "{}: {:.2f} of {:.2f} GiB in use: weights {:.2f}, optimizer {:.2f}, gradients {:.2f}; the "
+      "rest are activations, libraries and other programs",
+      device_.name(), gib(room.all - room.free), gib(room.all), gib(weights_.bytes()),
+      gib(optimizer_.bytes()), gib(gradients)));
 }
 
 std::vector<double> DeviceStep::reduce() {

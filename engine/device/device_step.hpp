@@ -44,6 +44,7 @@ class DeviceStep : public StepRunner {
     return buffers_[static_cast<std::size_t>(buffer)].span();
   }
   void gather();
+  void tell_memory();
 
   Communicator& comm_;
   Session& session_;
@@ -59,6 +60,7 @@ class DeviceStep : public StepRunner {
   std::vector<DeviceArray<float>> buffers_;  // of an arena's size
   int unwinding_;
   double wait_seconds_ = 0;
+  bool memory_is_told_ = false;
 
   // Of the step.
   const Leaves* leaves_ = nullptr;

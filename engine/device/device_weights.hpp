@@ -28,6 +28,12 @@ class DeviceWeights {
   // In the lane: rounds all parameters anew.
   void round(Device::Lane lane) const;
 
+  // Of the device's memory.
+  std::size_t bytes() const {
+    return parameters_.bytes().size() + frozen_.bytes().size() + rounded_.bytes().size() +
+           constants_.bytes().size();
+  }
+
   // A hash of what the device holds, the same on all ranks or somebody's memory is at fault.
   std::uint64_t hash() const;
 

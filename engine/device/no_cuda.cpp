@@ -10,6 +10,8 @@ std::unique_ptr<Device> cuda_device(int, const DeviceOptions&) {
 }
 int cuda_device_count() { return 0; }
 std::string cuda_device_address(int) { return ""; }
+CudaFacts cuda_device_facts(int) { return {}; }
+int cuda_oldest_capability() { return 0; }
 std::string cuda_versions() { return ""; }
 std::string cuda_trouble() { return "this program was built without CUDA (cmake --preset cuda)"; }
 

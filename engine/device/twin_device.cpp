@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -29,7 +30,11 @@ class TwinDevice : public Device {
     return {memory, [](std::byte* m) { std::free(m); }};
   }
   Memory allocate_host(std::size_t bytes) override { return allocate(bytes); }
-  Room room() const override { return {}; }
+  Room room() const override {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    return {static_cast<std::size_t>(::sysconf(_SC_AVPHYS_PAGES)) * page,
+            static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * page};
+  }
 
   std::shared_ptr<void> pin(std::span<std::byte>) override { return nullptr; }
 

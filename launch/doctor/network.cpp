@@ -51,7 +51,8 @@ double swap(engine::Communicator& comm, int partner, double mine) {
 
 }  // namespace
 
-std::vector<PairSpeed> measure_pairs(engine::Communicator& comm) {
+std::vector<PairSpeed> measure_pairs(engine::Communicator& comm,
+                                     const std::function<double(int)>& measure) {
   const std::vector<int> leaders = leaders_of(comm);
   const std::vector<std::string> hosts = engine::all_gather_text(comm, comm.host());
   const auto count = static_cast<int>(leaders.size());
@@ -60,28 +61,17 @@ std::vector<PairSpeed> measure_pairs(engine::Communicator& comm) {
   const bool leads = found != leaders.end();
   const auto own = static_cast<int>(found - leaders.begin());
   std::vector<PairSpeed> pairs;
-  const std::vector<std::byte> sent(leads ? kMessage : 0);
-  std::vector<std::byte> received(leads ? kMessage : 0);
   for (int round = 0; round + 1 < even; ++round) {
     const int partner = leads ? partner_of(own, round, even) : count;
     const bool plays = partner < count;
-    double speed = 0;
+    const int peer = plays ? leaders[static_cast<std::size_t>(partner)] : -1;
     comm.barrier();
-    if (plays) {
-      const int peer = leaders[static_cast<std::size_t>(partner)];
-      const engine::Outgoing out{peer, sent};
-      const engine::Incoming in{peer, received};
-      // The first message finds the way.
-      comm.exchange(std::span(&out, 1), std::span(&in, 1));
-      const engine::Stopwatch watch;
-      for (int i = 0; i < kMessages; ++i) comm.exchange(std::span(&out, 1), std::span(&in, 1));
-      speed = static_cast<double>(kMessages * kMessage) / watch.seconds();
-    }
+    const double speed = measure(peer);
     struct Played {
       int partner;
       double speed;
     };
-    const Played mine{plays ? leaders[static_cast<std::size_t>(partner)] : -1, speed};
+    const Played mine{peer, speed};
     std::vector<Played> all(static_cast<std::size_t>(comm.size()));
     comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
     for (int rank = 0; rank < comm.size(); ++rank) {
@@ -95,8 +85,23 @@ std::vector<PairSpeed> measure_pairs(engine::Communicator& comm) {
   return pairs;
 }
 
-Finding judge_pairs(const std::vector<PairSpeed>& pairs) {
-  if (pairs.empty()) return {Verdict::ok, "network", "one host", ""};
+std::vector<PairSpeed> measure_pairs(engine::Communicator& comm) {
+  const std::vector<std::byte> sent(kMessage);
+  std::vector<std::byte> received(kMessage);
+  return measure_pairs(comm, [&](int partner) {
+    if (partner < 0) return 0.0;
+    const engine::Outgoing out{partner, sent};
+    const engine::Incoming in{partner, received};
+    // The first message finds the way.
+    comm.exchange(std::span(&out, 1), std::span(&in, 1));
+    const engine::Stopwatch watch;
+    for (int i = 0; i < kMessages; ++i) comm.exchange(std::span(&out, 1), std::span(&in, 1));
+    return static_cast<double>(kMessages * kMessage) / watch.seconds();
+  });
+}
+
+Finding judge_pairs(const std::string& what, const std::vector<PairSpeed>& pairs) {
+  if (pairs.empty()) return {Verdict::ok, what, "one host", ""};
   std::vector<double> speeds;
   for (const PairSpeed& pair : pairs) speeds.push_back(pair.bytes_per_second);
   const auto middle = speeds.begin() + std::ssize(speeds) / 2;
@@ -110,9 +115,9 @@ Finding judge_pairs(const std::vector<PairSpeed>& pairs) {
       fmt::format("{:.2f} GB/s each way between hosts, {:.2f} between {} and {}", usual / 1e9,
                   slowest->bytes_per_second / 1e9, slowest->first, slowest->second);
   if (slowest->bytes_per_second * 2 < usual) {
-    return {Verdict::warn, "network", text, "leave one of the two out, and tell whoever runs them"};
+    return {Verdict::warn, what, text, "leave one of the two out, and tell whoever runs them"};
   }
-  return {Verdict::ok, "network", text, ""};
+  return {Verdict::ok, what, text, ""};
 }
 
 std::vector<std::pair<std::string, double>> measure_clocks(engine::Communicator& comm) {

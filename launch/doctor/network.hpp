@@ -1,6 +1,7 @@
 #pragma once
 // How hosts reach each other, and whether their clocks agree.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,17 @@ struct PairSpeed {
   double bytes_per_second = 0;  // each way, both at once
 };
 
-// Collective. Every pair of hosts once, a few messages of some MiB each; on every rank.
+// Collective. Every pair of hosts once, between their first ranks; on every rank. `measure` has
+// two ranks send to each other, and gives the bytes per second each way; every rank calls it as
+// often, with -1 where it has no partner.
+std::vector<PairSpeed> measure_pairs(engine::Communicator& comm,
+                                     const std::function<double(int)>& measure);
+
+// A few messages of some MiB each, by MPI.
 std::vector<PairSpeed> measure_pairs(engine::Communicator& comm);
 
-Finding judge_pairs(const std::vector<PairSpeed>& pairs);
+// `what` is the way between them.
+Finding judge_pairs(const std::string& what, const std::vector<PairSpeed>& pairs);
 
 // Collective. How far each host's clock is from the first one's, in seconds; on every rank.
 std::vector<std::pair<std::string, double>> measure_clocks(engine::Communicator& comm);

@@ -45,10 +45,7 @@ nlohmann::json to_json(const RankPlace& p) {
           {"shared_memory", p.shared_memory_bytes},
           {"open_files", p.open_files},
           {"locked", p.locked_bytes},
-          {"infiniband", p.infiniband},
-          {"nvidia", p.nvidia},
-          {"gpus", p.gpus.addresses},
-          {"gpu_trouble", p.gpus.trouble}};
+          {"infiniband", p.infiniband}};
 }
 
 RankPlace from_json(const nlohmann::json& j) {
@@ -59,9 +56,7 @@ RankPlace from_json(const nlohmann::json& j) {
           .shared_memory_bytes = j.at("shared_memory"),
           .open_files = j.at("open_files"),
           .locked_bytes = j.at("locked"),
-          .infiniband = j.at("infiniband"),
-          .nvidia = j.at("nvidia"),
-          .gpus = {j.at("host"), j.at("gpus"), j.at("gpu_trouble")}};
+          .infiniband = j.at("infiniband")};
 }
 
 // The ranks of each host.
@@ -149,20 +144,6 @@ Finding judge_limits(const std::vector<RankPlace>& places) {
   return {Verdict::ok, "limits", fmt::format("{} open files", places.front().open_files), ""};
 }
 
-Finding judge_gpus(const std::vector<RankPlace>& places, bool shares) {
-  std::vector<GpuView> views;
-  for (const RankPlace& place : places) views.push_back(place.gpus);
-  try {
-    gpus_of(views, shares);
-  } catch (const io::Error& error) {
-    return {Verdict::warn, "GPUs", error.what(), ""};
-  }
-  return {Verdict::ok, "GPUs",
-          fmt::format("one a rank, {} seen by the first; {}", views.front().addresses.size(),
-                      engine::cuda_versions()),
-          ""};
-}
-
 }  // namespace
 
 std::string name_of(Verdict verdict) {
@@ -180,9 +161,7 @@ RankPlace own_place(const std::string& host) {
               known ? static_cast<std::int64_t>(shared.f_bavail * shared.f_frsize) : 0,
           .open_files = limit_of(RLIMIT_NOFILE),
           .locked_bytes = limit_of(RLIMIT_MEMLOCK),
-          .infiniband = has_entries("/sys/class/infiniband"),
-          .nvidia = std::filesystem::exists("/dev/nvidiactl"),
-          .gpus = own_gpus(host)};
+          .infiniband = has_entries("/sys/class/infiniband")};
 }
 
 std::vector<RankPlace> gather_places(engine::Communicator& comm) {
@@ -195,13 +174,8 @@ std::vector<RankPlace> gather_places(engine::Communicator& comm) {
 }
 
 Findings judge_places(const std::vector<RankPlace>& places, const PlaceWishes& wishes) {
-  Findings findings{
-      judge_cores(places, wishes.threads), judge_processors(places), judge_memory(places),
-      judge_shared_memory(places, wishes.shared_memory_per_host), judge_limits(places)};
-  if (std::any_of(places.begin(), places.end(), [](const RankPlace& p) { return p.nvidia; })) {
-    findings.push_back(judge_gpus(places, wishes.share_gpus));
-  }
-  return findings;
+  return {judge_cores(places, wishes.threads), judge_processors(places), judge_memory(places),
+          judge_shared_memory(places, wishes.shared_memory_per_host), judge_limits(places)};
 }
 
 }  // namespace hadal::launch

@@ -7,7 +7,6 @@
 
 #include "engine/comm/communicator.hpp"
 #include "launch/doctor/finding.hpp"
-#include "launch/gpus.hpp"
 
 namespace hadal::launch {
 
@@ -20,15 +19,12 @@ struct RankPlace {
   std::int64_t open_files = 0;           // the limit
   std::int64_t locked_bytes = 0;         // the limit; INT64_MAX: none
   bool infiniband = false;
-  bool nvidia = false;  // an NVIDIA driver is there
-  GpuView gpus;
 };
 
 // What a run will want of it.
 struct PlaceWishes {
   int threads = 1;
   std::int64_t shared_memory_per_host = 64 << 20;
-  bool share_gpus = false;
 };
 
 RankPlace own_place(const std::string& host);
