@@ -18,13 +18,9 @@ struct Adamw {
     Pack<float, N> first = load<N>(memory.first + block.state + i);
     Pack<float, N> second = load<N>(memory.second + block.state + i);
     for (int k = 0; k < N; ++k) {
-      const float g = grad.at[k] * s.grad_scale;
-      float& m = first.at[k];
-      float& v = second.at[k];
-      m = fused(g - m, s.one_minus_beta1, m);
-      v = fused(s.one_minus_beta2 * g, g, v * s.beta2);
-      const float denominator = sqrtf(v) / s.root + s.eps;
-      param.at[k] = param.at[k] * s.decay + -s.step_size * m / denominator;
+      move_moments(grad.at[k], s, first.at[k], second.at[k]);
+      const float denominator = sqrtf(second.at[k]) / s.root + s.eps;
+      param.at[k] = param.at[k] * s.decay + -s.step_size * first.at[k] / denominator;
     }
     store<N>(first, memory.first + block.state + i);
     store<N>(second, memory.second + block.state + i);

@@ -21,11 +21,7 @@ struct Moments {
     const Pack<float, N> grad = load<N>(memory.grad + block.offset + i);
     Pack<float, N> first = load<N>(memory.first + block.state + i);
     Pack<float, N> second = load<N>(memory.second + block.state + i);
-    for (int k = 0; k < N; ++k) {
-      const float g = grad.at[k] * s.grad_scale;
-      first.at[k] = fused(g - first.at[k], s.one_minus_beta1, first.at[k]);
-      second.at[k] = fused(s.one_minus_beta2 * g, g, second.at[k] * s.beta2);
-    }
+    for (int k = 0; k < N; ++k) move_moments(grad.at[k], s, first.at[k], second.at[k]);
     store<N>(first, memory.first + block.state + i);
     store<N>(second, memory.second + block.state + i);
   }

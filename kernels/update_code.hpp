@@ -1,11 +1,19 @@
 #pragma once
-// For X_cuda.cu of the optimizers: what comes after a parameter's update, in the same pass.
+// For X_cuda.cu of the optimizers: what several of them do in a pass.
 
 #include "kernels/bfloat16_code.hpp"
 #include "kernels/device_code.hpp"
 #include "kernels/update_memory.hpp"
 
 namespace hadal::kernels {
+
+// Both moments of AdamW and LAMB (kernels/adamw.hpp has the formulas) with one element's gradient.
+template <class Step>
+HADAL_BOTH void move_moments(float grad, const Step& s, float& first, float& second) {
+  const float g = grad * s.grad_scale;
+  first = fused(g - first, s.one_minus_beta1, first);
+  second = fused(s.one_minus_beta2 * g, g, second * s.beta2);
+}
 
 // Stores the updated parameters, moves their average, rounds their copy.
 template <int N>
