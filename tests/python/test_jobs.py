@@ -188,6 +188,42 @@ def test_what_is_queued_again(tmp_path, word, launcher_code, restarts, again, co
     assert told in done.stdout + done.stderr
 
 
+def test_a_stop_file_keeps_a_job_from_coming_back_whatever_ended_it(tmp_path):
+    text = render(tmp_path, "slurm", NODES, "--set", f"run.dir={json.dumps(str(tmp_path / 'run'))}", as_it_is=True)
+    (tmp_path / "job.sh").write_text(text)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "STOP").touch()
+    environment = stand_in(tmp_path, "75 time 10 0") | {"SLURM_RESTART_COUNT": "1"}
+    done = subprocess.run(["bash", tmp_path / "job.sh"], check=False, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 75
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_job_that_is_queued_again_leaves_its_nodes_when_told(tmp_path):
+    text = render(tmp_path, "slurm", NODES, "--set", f"run.dir={json.dumps(str(tmp_path / 'run'))}", as_it_is=True)
+    (tmp_path / "job.sh").write_text(text)
+    environment = stand_in(tmp_path, "75 time 10 0")
+    scontrol = tmp_path / "tools" / "scontrol"
+    scontrol.write_text('#!/bin/bash\necho "$@" >>"$CALLS"\n(sleep 0.5; kill -TERM $PPID) >/dev/null 2>&1 &\n')
+    done = subprocess.run(["bash", tmp_path / "job.sh"], check=False, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert (tmp_path / "calls").read_text() == "requeue 7\n"
+    assert "cannot be queued again" not in done.stderr
+
+
+def test_a_launcher_that_hangs_behind_its_ranks_is_ended(tmp_path):
+    text = render(tmp_path, "slurm", NODES, "--set", f"run.dir={json.dumps(str(tmp_path / 'run'))}", as_it_is=True)
+    (tmp_path / "job.sh").write_text(text)
+    environment = stand_in(tmp_path, "0 complete 10 0")
+    hangs = 'printf "0 complete 10 0\\n" >"log/exit-$HADAL_ATTEMPT"\nexec /bin/sleep 600\n'
+    for name, body in {"srun": hangs, "sleep": "exec /bin/sleep 0.1\n"}.items():
+        (tmp_path / "tools" / name).write_text("#!/bin/bash\n" + body)
+        (tmp_path / "tools" / name).chmod(0o755)
+    done = subprocess.run(["bash", tmp_path / "job.sh"], check=False, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the launcher said 137, the run says 0" in done.stdout
+
+
 def test_a_cancelled_job_does_not_come_back(tmp_path):
     text = render(tmp_path, "slurm", NODES, "--set", f"run.dir={json.dumps(str(tmp_path / 'run'))}", as_it_is=True)
     (tmp_path / "job.sh").write_text(text)
