@@ -66,8 +66,10 @@ class Cluster:
         return int(re.search(r"ExitCode=(\d+):", self.say("scontrol", "--oneliner", "show", "job", job))[1])
 
     def hurry(self, job):
-        """A job that is queued again waits two minutes; this one need not. Nodes refuse it in the second of its end."""
-        if self.state(job) != "PENDING":
+        """A job that is queued again waits two minutes; this one no longer than its nodes refuse it: in the second of its
+        end, and while anything of its last life is there."""
+        left = [path for path in (self.folder / "spool").glob("*/*") if re.search(rf"[_.]{job}\.", path.name)]
+        if left or self.state(job) != "PENDING":
             self.pending_since.pop(job, None)
         elif time.monotonic() > self.pending_since.setdefault(job, time.monotonic()) + 2:
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)

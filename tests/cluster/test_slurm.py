@@ -50,7 +50,7 @@ def test_the_end_of_its_time_and_five_more_stops_change_nothing(new_job, referen
     number = job.submit()
     until(lambda: len(job.words()) == 1, 90, job.output)
     job.config.write_text('run.deadline = "3s"\n' + job.config.read_text())
-    until(lambda: cluster.hurry(number) or len(job.words()) >= 6, 150, job.output)
+    until(lambda: cluster.hurry(number) or len(job.words()) >= 6, 300, job.output)
     job.config.write_text(job.config.read_text().replace('run.deadline = "3s"\n', ""))
     cluster.wait(number)
     assert {reason for code, reason, *_ in job.words() if code == 75} <= {"time", "usr1"}
