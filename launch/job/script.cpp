@@ -76,10 +76,10 @@ export HADAL_END_TIME="${end:-$(( $(date +%s) + seconds ))}"
 mkdir -p "$run/log" && cd "$run" || exit 74
 word="log/exit-$HADAL_ATTEMPT"
 say "job $HADAL_ATTEMPT on ${SLURM_JOB_NODELIST:-$(uname -n)}, ends $(date -d "@$HADAL_END_TIME")"
-# A STOP from before this job was submitted was another start's.
+# A STOP from before this job was submitted was another start's. Slurm tells that time in whole seconds, cut off.
 if [ "$restarts" -eq 0 ] && [ -e STOP ]; then
   submitted=$(ask_slurm %V)
-  [ -z "$submitted" ] || find STOP ! -newermt "$submitted" -delete
+  [ -z "$submitted" ] || find STOP ! -newermt "@$(( $(date -d "$submitted" +%s) + 1 ))" -delete
 fi
 )sh";
 

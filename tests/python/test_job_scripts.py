@@ -1,6 +1,7 @@
 """What a job's script does, with stand-ins for the batch system: its words, its decisions at the end, its copies."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -104,6 +105,22 @@ def test_a_stop_file_keeps_a_job_from_coming_back_whatever_ended_it(tmp_path):
     done = run_script(tmp_path, environment)
     assert done.returncode == 75
     assert not (tmp_path / "calls").exists()
+
+
+@pytest.mark.parametrize(("behind", "stays"), [(-600, False), (0.5, False), (2, True)])
+def test_a_stop_file_of_an_earlier_job_is_gone(tmp_path, behind, stays):
+    """Made so many seconds behind the one in which the job was submitted."""
+    submitted = 1_800_000_000
+    stop = tmp_path / "run" / "STOP"
+    stop.parent.mkdir()
+    stop.touch()
+    os.utime(stop, (submitted + behind, submitted + behind))
+    environment = stand_in(tmp_path, "0 complete 10 0", code=0)
+    squeue = tmp_path / "tools" / "squeue"
+    squeue.write_text(f'#!/bin/bash\n[ "$5" != %V ] || date -d @{submitted} +%FT%T\n')
+    done = run_script(tmp_path, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stop.exists() == stays
 
 
 def test_a_job_that_is_queued_again_leaves_its_nodes_when_told(tmp_path):
