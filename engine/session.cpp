@@ -130,6 +130,11 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
                                     comm.size(), config.train.wire, fingerprint_.arrived);
     }
   });
+  for (const std::string& reason : all_gather_text(comm, fewer_workers_)) {
+    if (reason.empty()) continue;
+    if (comm.rank() == 0) io::log_warning(reason);
+    break;
+  }
   run_collectively(comm, "reading the first weights", [&] {
     if (!config.model.weights.empty()) {
       read_model(config.model.weights,
@@ -254,10 +259,11 @@ void Session::start_workers(const RunConfig& config, const Place& place, Communi
     const auto fitting = static_cast<int>(
         std::clamp<std::int64_t>(1 + room / std::max<std::int64_t>(each, 1), 1, workers));
     if (fitting < workers) {
-      io::log_warning(
-          fmt::format("{} workers instead of {}: one needs {} MiB of the {} MiB that this "
-                      "rank may use",
-                      fitting, workers, each >> 20, place.memory_bytes >> 20));
+      fewer_workers_ = fmt::format(
+          "memory for {} of {} workers: one needs {} MiB of the {} MiB that a rank on {} may use "
+          "(no "
+          "result depends on it)",
+          fitting, workers, each >> 20, place.memory_bytes >> 20, comm.host());
       workers = fitting;
     }
   }

@@ -3,6 +3,7 @@
 // the fingerprint of this machine's arithmetic.
 
 #include <memory>
+#include <string>
 
 #include "engine/device/device_weights.hpp"
 #include "engine/fingerprint.hpp"
@@ -60,6 +61,7 @@ class Session {
   std::unique_ptr<WorkerPool> pool_;
   Fingerprint fingerprint_;
   bool can_copy_state_ = true;
+  std::string fewer_workers_;  // the reason, where memory does not hold as many as cores
 };
 
 // Collective. The weights to apply: of a checkpoint folder or safetensors file (`given`); else the

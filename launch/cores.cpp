@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -23,16 +24,29 @@ namespace {
 // Of a rank on a machine that is for everybody's small things.
 constexpr int kModestWorkers = 2;
 
-std::string first_line(const std::string& path) {
+namespace fs = std::filesystem;
+
+std::string first_line(const fs::path& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
   return line;
 }
 
-std::int64_t number_in(const std::string& path) {
+// Without one ("max", no such file) the largest there is.
+std::int64_t limit_in(const fs::path& path) {
   const std::string text = first_line(path);
-  return text.empty() || text == "max" ? INT64_MAX : std::stoll(text);
+  return text.empty() || std::isdigit(static_cast<unsigned char>(text[0])) == 0 ? INT64_MAX
+                                                                                : std::stoll(text);
+}
+
+// Of a group and of all above it: Slurm limits the job and its step, not the task's own group.
+std::int64_t group_limit(const fs::path& groups, fs::path group, const char* file) {
+  std::int64_t limit = limit_in(groups / file);
+  for (group = group.relative_path(); !group.empty(); group = group.parent_path()) {
+    limit = std::min(limit, limit_in(groups / group / file));
+  }
+  return limit;
 }
 
 }  // namespace
@@ -41,33 +55,43 @@ std::vector<int> physical_cores() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   sched_getaffinity(0, sizeof mask, &mask);
+  std::vector<int> processors;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &mask)) processors.push_back(cpu);
+  }
+  return physical_cores(processors);
+}
+
+std::vector<int> physical_cores(const std::vector<int>& processors, const fs::path& root) {
   std::vector<int> cores;
   std::set<std::string> seen;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mask)) continue;
-    const std::string siblings =
-        first_line(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+  for (const int cpu : processors) {
+    const std::string siblings = first_line(
+        root / fmt::format("sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
     if (siblings.empty() || seen.insert(siblings).second) cores.push_back(cpu);
   }
   return cores;
 }
 
-std::int64_t memory_limit_bytes() {
+std::int64_t memory_limit_bytes(const fs::path& root) {
   std::int64_t limit = INT64_MAX;
-  std::ifstream meminfo("/proc/meminfo");
+  std::ifstream meminfo(root / "proc/meminfo");
   for (std::string line; std::getline(meminfo, line);) {
     if (line.starts_with("MemAvailable:")) limit = std::stoll(line.substr(13)) * 1024;
   }
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const std::string path = line.substr(line.rfind(':') + 1);
-    if (line.starts_with("0::"))
-      limit = std::min(limit, number_in("/sys/fs/cgroup" + path + "/memory.max"));
+  const fs::path groups = root / "sys/fs/cgroup";
+  std::ifstream own(root / "proc/self/cgroup");
+  for (std::string line; std::getline(own, line);) {
+    const std::string group = line.substr(line.rfind(':') + 1);
+    if (line.starts_with("0::")) limit = std::min(limit, group_limit(groups, group, "memory.max"));
     if (line.find(":memory:") != std::string::npos) {
-      limit = std::min(limit, number_in("/sys/fs/cgroup/memory" + path + "/memory.limit_in_bytes"));
+      limit = std::min(limit, group_limit(groups / "memory", group, "memory.limit_in_bytes"));
     }
   }
-  return std::min(limit, number_in("/sys/fs/cgroup/memory.max"));
+  // A site may end jobs that take more without giving them a group. 0: all that a node has.
+  const std::int64_t slurm =
+      std::atoll(environment_variable("SLURM_MEM_PER_NODE").value_or("0").c_str());
+  return slurm > 0 ? std::min(limit, slurm << 20) : limit;
 }
 
 int workers_of(const WorkerChoice& choice) {
@@ -80,8 +104,8 @@ bool on_login_node() {
   if (environment_variable("SLURM_JOB_ID")) return false;
   std::error_code failure;
   return environment_variable("SLURM_CONF").has_value() ||
-         std::filesystem::exists("/etc/slurm/slurm.conf", failure) ||
-         std::filesystem::exists("/run/slurm/conf/slurm.conf", failure);
+         fs::exists("/etc/slurm/slurm.conf", failure) ||
+         fs::exists("/run/slurm/conf/slurm.conf", failure);
 }
 
 engine::Place find_place(engine::Communicator& comm, const engine::RunOptions& run) {

@@ -2,6 +2,7 @@
 // What this rank may use of its host: physical cores of the affinity mask, and memory.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -27,11 +28,15 @@ int workers_of(const WorkerChoice& choice);
 // True where Slurm is set up and this process is in none of its jobs: others work here too.
 bool on_login_node();
 
-// The logical processors in this process's affinity mask, one of each physical core.
+// Of these logical processors, one of each physical core; hardware threads of one core count once.
+// Without processors: those of this process's affinity mask. `root` is where /proc and /sys are.
 std::vector<int> physical_cores();
+std::vector<int> physical_cores(const std::vector<int>& processors,
+                                const std::filesystem::path& root = "/");
 
-// The smaller of the host's memory and the limit of this process's control group.
-std::int64_t memory_limit_bytes();
+// What this process may use of its host: the least of the memory that is free, the limits of its
+// control group and of all groups above it, and what Slurm gave the job on each node.
+std::int64_t memory_limit_bytes(const std::filesystem::path& root = "/");
 
 // "4 ranks on n1, 4 ranks on n2"
 std::string describe_hosts(engine::Communicator& comm);

@@ -81,10 +81,11 @@ HostMemory::HostMemory(Communicator& comm, const std::function<Sizes(const Hosts
     return;
   }
   if (comm.rank() == 0) {
-    io::log_warning(fmt::format(
-        "the ranks of a host share no memory, so they exchange messages and keep a copy of the "
-        "parameters each; the reason on {}",
-        told));
+    // A run takes such memory several times.
+    io::log_once(io::LogLevel::warning,
+                 fmt::format("the ranks of a host share no memory, so they exchange messages and "
+                             "keep a copy of the parameters each; the reason on {}",
+                             told));
   }
   const bool lost = names[static_cast<std::size_t>(comm.rank())].starts_with('#');
   group(names);
@@ -133,15 +134,16 @@ std::string HostMemory::open(const std::string& where) {
   if (std::sscanf(where.c_str(), "%ld %d %llu", &process, &number, &mark) != 3) return where;
   bytes_ = kPage + common_ + part_ * static_cast<std::size_t>(size());
   const std::string path = fmt::format("/proc/{}/fd/{}", process, number);
+  const std::string its = fmt::format("the memory of process {}", process);
   const io::UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  if (!file) return reason_of(path.c_str(), errno);
+  if (!file) return reason_of(its.c_str(), errno);
   if (::lseek(file.get(), 0, SEEK_END) != static_cast<off_t>(bytes_)) {
-    return path + " is not what rank 0 of this host made";
+    return its + " is not what the first rank of this host made";
   }
   if (std::string failure = map(file.get()); !failure.empty()) return failure;
   if (std::string failure = allocate_own(file.get()); !failure.empty()) return failure;
   if (reinterpret_cast<Header*>(mapped_)->mark.load() != mark) {
-    return path + " is not what rank 0 of this host made";
+    return its + " is not what the first rank of this host made";
   }
   return {};
 }

@@ -3,6 +3,7 @@
 //   calls=pread,pwrite,fallocate,fsync,rename   these calls …
 //   path=/checkpoints/                          … on files whose path holds this
 //   error=28                                    fail with this errno
+//   damage=1                                    or give (pread alone) a byte of another value
 //   delay=20                                    and take so many milliseconds longer
 //   from=3  count=2                             from the third on, two of them; else all
 //   clock=86400                                 the time of day is off by so many seconds
@@ -27,6 +28,7 @@ struct Plan {
   char calls[128] = {};
   char path[256] = {};
   int error = 0;
+  bool damage = false;
   long from = 1;
   long count = LONG_MAX / 2;
   long delay = 0;
@@ -56,6 +58,7 @@ Plan read_plan() {
     if (is("calls=")) copy(plan.calls, sizeof plan.calls, "calls=");
     if (is("path=")) copy(plan.path, sizeof plan.path, "path=");
     if (is("error=")) plan.error = static_cast<int>(number("error="));
+    if (is("damage=")) plan.damage = number("damage=") != 0;
     if (is("from=")) plan.from = number("from=");
     if (is("count=")) plan.count = number("count=");
     if (is("delay=")) plan.delay = number("delay=");
@@ -75,8 +78,8 @@ Function next(const char* name) {
   return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
 }
 
-// Whether this call on this path is to fail; it has waited where it is to be slow.
-bool fails(const char* call, const char* path) {
+// Whether this call on this path is one of those meant; it has waited where it is to be slow.
+bool meant(const char* call, const char* path) {
   if (std::strstr(plan().calls, call) == nullptr || std::strstr(path, plan().path) == nullptr) {
     return false;
   }
@@ -84,19 +87,36 @@ bool fails(const char* call, const char* path) {
   const long number = ++seen;
   if (number < plan().from || number >= plan().from + plan().count) return false;
   if (plan().delay > 0) ::usleep(static_cast<useconds_t>(1000 * plan().delay));
-  if (plan().error == 0) return false;
-  errno = plan().error;
   return true;
 }
 
-bool fails(const char* call, int fd) {
+bool meant(const char* call, int fd) {
   if (plan().calls[0] == 0) return false;
   char link[64], path[PATH_MAX];
   std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const ssize_t length = ::readlink(link, path, sizeof path - 1);
   if (length < 0) return false;
   path[length] = 0;
-  return fails(call, path);
+  return meant(call, path);
+}
+
+template <class Where>
+bool fails(const char* call, Where where) {
+  if (!meant(call, where) || plan().error == 0) return false;
+  errno = plan().error;
+  return true;
+}
+
+template <class Read>
+ssize_t read_or_fail(int fd, void* data, const Read& read) {
+  const bool is_meant = meant("pread", fd);
+  if (is_meant && plan().error != 0) {
+    errno = plan().error;
+    return -1;
+  }
+  const ssize_t size = read();
+  if (is_meant && plan().damage && size > 0) *static_cast<unsigned char*>(data) ^= 1;
+  return size;
 }
 
 }  // namespace
@@ -106,13 +126,13 @@ extern "C" {
 ssize_t pread(int fd, void* data, std::size_t size, off_t at) {
   using Function = ssize_t (*)(int, void*, std::size_t, off_t);
   static const auto real = next<Function>("pread");
-  return fails("pread", fd) ? -1 : real(fd, data, size, at);
+  return read_or_fail(fd, data, [&] { return real(fd, data, size, at); });
 }
 
 ssize_t pread64(int fd, void* data, std::size_t size, off64_t at) {
   using Function = ssize_t (*)(int, void*, std::size_t, off64_t);
   static const auto real = next<Function>("pread64");
-  return fails("pread", fd) ? -1 : real(fd, data, size, at);
+  return read_or_fail(fd, data, [&] { return real(fd, data, size, at); });
 }
 
 ssize_t preadv(int fd, const iovec* parts, int count, off_t at) {

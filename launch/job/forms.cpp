@@ -86,6 +86,12 @@ const std::vector<Form>& forms() {
        {"job.pass_env"},
        {S::requeue, S::exit},
        tosca_template},
+      {"orchestrator",
+       "that topology in a deployment that stays with one provider, for the orchestrator's "
+       "REST interface (JSON)",
+       {"job.pass_env"},
+       {S::requeue, S::exit},
+       orchestrator_deployment},
       {"slurmrestd",
        "a job of Slurm's REST interface (JSON; --api tells its version)",
        {"job.pass_env", "job.native"},

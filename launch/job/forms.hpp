@@ -35,6 +35,7 @@ std::string qcg_script(const JobDescription& job);
 nlohmann::ordered_json qcg_job(const JobDescription& job);
 std::string qcg_pilot_requests(const JobDescription& job);
 std::string tosca_template(const JobDescription& job);
+std::string orchestrator_deployment(const JobDescription& job);
 std::string firecrest_job(const JobDescription& job);
 std::string interlink_pod(const JobDescription& job);
 std::string mpi_job(const JobDescription& job);

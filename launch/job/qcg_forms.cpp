@@ -150,6 +150,24 @@ std::string tosca_template(const JobDescription& job) {
              {"value", job.run.string()}}}}}}}});
 }
 
+// A failed provider's deployment would be tried at the next one, which has neither the run folder
+// nor its checkpoints. One that takes too long is failed: ten days by default (its 14,400 minutes),
+// on top of which the lives of a job come here.
+std::string orchestrator_deployment(const JobDescription& job) {
+  constexpr std::int64_t kWaiting = 14'400;
+  const std::int64_t lives =
+      1 + (job.options.on_stop == OnStop::requeue ? job.options.max_restarts : 0);
+  const std::int64_t minutes = kWaiting + lives * ((job.options.time + 59) / 60);
+  return io::json_text(ordered_json{{"template", tosca_template(job)},
+                                    {"parameters", ordered_json::object()},
+                                    {"timeoutMins", minutes},
+                                    {"providerTimeoutMins", minutes},
+                                    {"maxProvidersRetry", 1},
+                                    {"keepLastAttempt", true}},
+                       1) +
+         "\n";
+}
+
 std::string qcg_pilot_requests(const JobDescription& job) {
   const JobOptions& o = job.options;
   const bool one_rank = o.ranks() == 1;

@@ -65,16 +65,6 @@ TEST_CASE("each thing that does not fit is found, with a cure") {
   REQUIRE(about(launch::judge_places(places, {}), "limits").text == "64 KiB of locked memory on a");
 }
 
-TEST_CASE("workers fill a job's cores, and few of a login node's") {
-  REQUIRE(launch::workers_of({.cores = 64}) == 64);
-  REQUIRE(launch::workers_of({.cores = 64, .threads = 4}) == 16);
-  REQUIRE(launch::workers_of({.cores = 64, .wished = 8}) == 8);
-  REQUIRE(launch::workers_of({.cores = 4, .wished = 8}) == 4);
-  REQUIRE(launch::workers_of({.cores = 128, .login_node = true}) == 2);
-  REQUIRE(launch::workers_of({.cores = 1, .login_node = true}) == 1);
-  REQUIRE(launch::workers_of({.cores = 128, .wished = 64, .login_node = true}) == 64);
-}
-
 TEST_CASE("every pair of hosts is measured once") {
   for (const int hosts : {1, 2, 3, 4, 5, 6}) {
     engine::run_ranks_as_threads(

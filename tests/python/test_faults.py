@@ -141,6 +141,27 @@ def test_every_damage_to_a_checkpoint_is_found_and_the_one_before_is_taken(run):
         assert model(run) == expected
 
 
+def test_what_is_no_whole_checkpoint_is_passed_over_by_name(run):
+    start(run, steps=8, keep=4)
+    run.hadal("train")
+    expected = model(run)
+    folder = run.folder / "run" / "checkpoints"
+    shutil.rmtree(run.folder / "run" / "model")
+    shutil.rmtree(folder / "step-000000008")
+    # Numbers compare as numbers; what a broken copy or a person left is not one of ours.
+    shutil.copytree(folder / "step-000000004", folder / "step-900")
+    shutil.copytree(folder / "step-000000006", folder / "step-000000006.bak")
+    shutil.copytree(folder / "step-000000006", folder / "step-000000007")
+    (folder / "step-000000007" / "manifest.json").unlink()
+    (folder / "step-abc").mkdir()
+    for name in ("latest", "step-000009999"):
+        (folder / name).symlink_to("nowhere")
+    told = run.hadal("train").stderr
+    assert "resuming at step 6" in told and model(run) == expected, told
+    for name in ("step-900", "step-000000006.bak", "step-000000007", "step-abc", "latest", "step-000009999"):
+        assert re.search(f"passed over: .*{re.escape(name)}\\b", told), (name, told)
+
+
 CALLS = "mkdir,openat,fallocate,ftruncate,pwrite64,fsync,close,rename,unlink,unlinkat,rmdir,newfstatat"
 
 

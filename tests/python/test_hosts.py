@@ -12,7 +12,7 @@ import time
 
 import numpy
 import pytest
-from conftest import HADAL, ROOT
+from conftest import FAULTS, HADAL, ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from network import Hosts  # noqa: E402
@@ -113,3 +113,22 @@ def test_several_hosts_write_the_files_of_one(run, hosts):
     assert process.returncode == 0 and "resuming at step 4" in err, out + err
     assert (run.folder / "run" / "model" / "model.safetensors").read_bytes() == (
         run.folder / "alone" / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_save_that_another_host_reads_otherwise_is_none(run, hosts):
+    start(run, steps=6, every="2st", hidden="[700, 700]")
+    run.hadal("train", "--set", "run.dir=alone")
+    # The second host's system gives one byte of what the third has written another value, once.
+    faults = "calls=pread path=step-000000004.partial damage=1 count=1"
+    script = f'[ "$OMPI_COMM_WORLD_RANK" != 2 ] || export LD_PRELOAD="{FAULTS}" HADAL_FAULTS="{faults}"; exec "$@"'
+    command = hosts.command(2, "bash", "-c", script, "-", HADAL, "train", run.folder / "run.toml", "--set",
+                            f'run.dir="{run.folder}/run"', "--set", 'checkpoint.on_full="continue"')
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=run.folder, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("reads back other bytes at") == 1, done.stderr
+    assert re.search(r"step-000000004.partial/\S+ reads back other bytes at \d+ than another node has written; its file "
+                     "system is not the same on all nodes, or damages files", done.stderr), done.stderr
+    kept = sorted(path.name for path in (run.folder / "run" / "checkpoints").iterdir())
+    assert kept == ["step-000000002", "step-000000006"], kept
+    for name in ("checkpoints/step-000000006/optimizer.safetensors", "model/model.safetensors"):
+        assert (run.folder / "run" / name).read_bytes() == (run.folder / "alone" / name).read_bytes(), name

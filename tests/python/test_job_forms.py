@@ -29,6 +29,7 @@ CASES = {
     "qcg-pilot-one": ("qcg-pilot", "cpus_per_rank = 8\ntime = '1h'\n"),
     "tosca": ("tosca", FULL),
     "tosca-plain": ("tosca", NODES + "gpus_per_node = 4\n"),
+    "orchestrator": ("orchestrator", NODES),
     "slurmrestd-38": ("slurmrestd --api 38", FULL),
     "slurmrestd-39": ("slurmrestd --api 39", FULL),
     "slurmrestd-40": ("slurmrestd --api 40", FULL),
@@ -193,6 +194,16 @@ def test_tosca_against_the_types_of_indigo(tmp_path):
         (tmp_path / "template.yaml").write_text(yaml.safe_dump(template))
         with pytest.raises(Exception, match="cores"):
             parser.ToscaTemplate(str(tmp_path / "template.yaml"), {}, a_file=True)
+
+
+def test_a_deployment_stays_with_one_provider_for_as_long_as_the_run_takes(tmp_path):
+    """Another one would start the run from zero, where none of its checkpoints are."""
+    body = json.loads(render(tmp_path, "orchestrator", NODES.replace("08:", "48:")))
+    assert body["template"] == render(tmp_path, "tosca", NODES.replace("08:", "48:"))
+    assert body["maxProvidersRetry"] == 1 and body["keepLastAttempt"] is True
+    assert body["providerTimeoutMins"] == body["timeoutMins"] == 14400 + 21 * 48 * 60
+    once = json.loads(render(tmp_path, "orchestrator", NODES + "on_stop = 'exit'\n"))
+    assert once["timeoutMins"] == 14400 + 8 * 60
 
 
 def closed(**properties):
