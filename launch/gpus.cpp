@@ -1,6 +1,7 @@
 #include "launch/gpus.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -93,10 +94,10 @@ engine::DeviceChoice choose_device(engine::Communicator& comm, const engine::Run
     set_default("NCCL_HOSTID", fmt::format("{}-{}", comm.host(), comm.rank()));
   }
   if (comm.rank() == 0 && comm.size() > 1) {
-    std::string told = describe(network_cards());
-    for (const auto& [name, value] : network_environment()) told += " " + name + "=" + value;
-    io::log_info(
-        fmt::format("GPUs: {}{}{}", engine::cuda_versions(), told.empty() ? "" : "; ", told));
+    std::vector<std::string> told{engine::cuda_versions()};
+    if (const std::string cards = describe(network_cards()); !cards.empty()) told.push_back(cards);
+    for (const auto& [name, value] : network_environment()) told.push_back(name + "=" + value);
+    io::log_info(fmt::format("GPUs: {}", fmt::join(told, ", ")));
   }
   return {DeviceKind::cuda, ordinals[static_cast<std::size_t>(comm.rank())]};
 }
