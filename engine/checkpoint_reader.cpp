@@ -263,6 +263,7 @@ void load_checkpoint(Communicator& comm, CheckpointMemory& memory,
 
 bool load_fork(Communicator& comm, CheckpointMemory& memory, const io::StoredCheckpoint& checkpoint,
                ThreadTeam& team, const Model& model, TrainingState& state) {
+  const LossScale first_scale = state.progress.loss_scale;
   bool same = false;
   run_collectively(comm, "looking at the fork's optimizer", [&] {
     const CheckpointFile& wanted = memory.layout.files()[1];
@@ -278,7 +279,7 @@ bool load_fork(Communicator& comm, CheckpointMemory& memory, const io::StoredChe
     state.optimizer.start_from(state.weights.parameters);
   }
   // Its schedule, order and best start anew; AdamW's bias correction follows its states.
-  state.progress = {.updates = same ? state.progress.updates : 0};
+  state.progress = {.updates = same ? state.progress.updates : 0, .loss_scale = first_scale};
   return same;
 }
 

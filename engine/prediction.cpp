@@ -109,7 +109,7 @@ class Predictor {
         session_(session),
         data_(data),
         options_(options),
-        reader_(data, config.data.batch),
+        reader_(data, session.batch_options(config)),
         blocks_((data.samples + config.train.micro_batch - 1) / config.train.micro_batch) {}
 
   Prediction run(const std::function<void(std::int64_t, std::int64_t)>& on_progress) {

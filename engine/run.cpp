@@ -96,8 +96,8 @@ EvaluationResult evaluate(const RunConfig& config, const Place& place, Communica
   });
   Session session(config, place, comm, data, Session::Purpose::apply);
   load_trained(config, weights, comm, session);
-  Evaluator evaluator(comm, session.pool(), data, config.data.batch, config.train.micro_batch,
-                      session.objective());
+  Evaluator evaluator(comm, session.pool(), data, session.batch_options(config),
+                      config.train.micro_batch, session.objective());
   return evaluator.run();
 }
 

@@ -29,7 +29,7 @@ enum class Overlap { automatic, always, never };
 enum class DeviceWish { automatic, cpu, cuda, twin };
 enum class OnNonFinite { stop, skip };
 enum class OnFull { stop, go_on };
-enum class Precision { float32, bfloat16 };
+enum class Precision { float32, bfloat16, float16 };
 enum class Layout { automatic, contiguous, channels_last };
 enum class SumOrder { canonical, fast };
 enum class Wire { float32, bfloat16 };

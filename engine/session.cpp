@@ -114,7 +114,10 @@ Session::Session(const RunConfig& config, const Place& place, Communicator& comm
     // Without momentum it keeps no state.
     Optimizer optimizer(OptimizerOptions{}, weights.layout, comm.rank(), comm.size());
     state_ = std::make_unique<TrainingState>(
-        TrainingState{std::move(weights), std::move(optimizer), {}, std::move(rounding_)});
+        TrainingState{std::move(weights),
+                      std::move(optimizer),
+                      {.loss_scale = LossScale::first(config.train)},
+                      std::move(rounding_)});
   });
   if (device_) {
     run_collectively(comm, "taking the weights to the devices", [&] {

@@ -34,6 +34,12 @@ class Session {
   Device* device() { return device_.get(); }
   DeviceCommunicator& messages() { return *messages_; }
   DeviceWeights& device_weights() { return *device_weights_; }
+  // How its workers want their batches: a device gets images as they are stored.
+  io::BatchOptions batch_options(const RunConfig& config) const {
+    io::BatchOptions options = config.data.batch;
+    options.raw_images = device_ != nullptr;
+    return options;
+  }
   // Collective. After the host's weights have been changed: takes them to the device.
   void take_weights();
   // Of the host's cores.

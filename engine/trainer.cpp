@@ -75,7 +75,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       share_(shares_[static_cast<std::size_t>(comm.rank())]),
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),
-      reader_(index, config.data.batch),
+      reader_(index, session.batch_options(config)),
       runner_(make_runner(config, comm, session, shares_)) {
   loader_ =
       std::make_unique<io::Loader>([this](std::int64_t step) { return load(step); },
@@ -180,8 +180,10 @@ std::vector<MicroBatchJob> Trainer::jobs(const Leaves& leaves,
                       .factors = {},
                       .seed = micro_batch_seed(config_.run.seed, state_.progress.step, m)};
     for (std::size_t t = 0; t < step_weights.size(); ++t) {
-      job.factors.push_back(
-          batch.weights[t] == 0 ? 0.0f : static_cast<float>(batch.weights[t] / step_weights[t]));
+      job.factors.push_back(batch.weights[t] == 0
+                                ? 0.0f
+                                : static_cast<float>(batch.weights[t] / step_weights[t] *
+                                                     state_.progress.loss_scale.value()));
     }
     jobs.push_back(std::move(job));
   }
@@ -202,11 +204,13 @@ double Trainer::norm_of(const std::vector<double>& owned_squares) {
 
 void Trainer::update(double norm, double lr) {
   // torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1.
-  float scale = 1;
+  double scale = 1;
   if (config_.train.clip_norm) {
-    scale = static_cast<float>(std::min(1.0, *config_.train.clip_norm / (norm + 1e-6)));
+    scale = std::min(1.0, *config_.train.clip_norm / (norm + 1e-6));
   }
-  runner_->update(lr, ++state_.progress.updates, scale);
+  LossScale& loss_scale = state_.progress.loss_scale;
+  runner_->update(lr, ++state_.progress.updates, static_cast<float>(scale / loss_scale.value()));
+  loss_scale.count_good();
 }
 
 void Trainer::swap_average() {
@@ -246,8 +250,10 @@ void Trainer::check_replicas() {
 
 StepReport Trainer::step(const std::function<Wishes()>& ask) {
   Stopwatch watch;
+  const double scale = state_.progress.loss_scale.value();
   StepReport report{.step = state_.progress.step + 1,
                     .lr = schedule_.lr(state_.progress.step),
+                    .loss_scale = scale,
                     .bad_samples = bad_samples_};
   // A micro-batch takes part where any loss has something to divide by.
   std::vector<bool> present(static_cast<std::size_t>(plan_.micro_batches), false);
@@ -267,7 +273,8 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
       runner_->begin(leaves, todo);
       computed = runner_->finish();
       for (std::size_t k = 0; k < todo.size(); ++k) {
-        losses[static_cast<std::size_t>(todo[k].leaf - share_.begin)] = computed.losses[k];
+        losses[static_cast<std::size_t>(todo[k].leaf - share_.begin)] =
+            static_cast<float>(computed.losses[k] / scale);
       }
     }
     report.compute_seconds = computed.compute_seconds;
@@ -292,9 +299,15 @@ StepReport Trainer::step(const std::function<Wishes()>& ask) {
   if (!report.skipped) {
     report.loss = tree_sum(control.losses, leaves);
     const BufferValues next = join_buffers(comm_, model_.buffers(), leaves, computed.buffers);
-    report.grad_norm = norm_of(runner_->reduce());
+    report.grad_norm = norm_of(runner_->reduce()) / scale;
     const bool finite = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
-    if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) fail_not_finite(control.losses);
+    report.overflowed =
+        !finite && std::isfinite(report.loss) && state_.progress.loss_scale.can_shrink();
+    if (report.overflowed) {
+      state_.progress.loss_scale.shrink();
+    } else if (!finite && config_.train.on_nonfinite == OnNonFinite::stop) {
+      fail_not_finite(control.losses);
+    }
     report.skipped = !finite;
     report.reduce_seconds += reducing.lap();
     if (finite) {

@@ -30,6 +30,8 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;
   bool skipped = false;
+  bool overflowed = false;       // skipped for a gradient that did not fit into float16
+  double loss_scale = 1;         // of this step
   std::int64_t bad_samples = 0;  // left out of this step, on all ranks
   double seconds = 0;
   double data_wait_seconds = 0;  // of this rank

@@ -40,7 +40,7 @@ TrainingLoop::TrainingLoop(const PreparedRun& run, Communicator& comm, Session& 
       model_path_(run.config.run.dir / "model" / "model.safetensors"),
       saver_(run.config, run.plan, comm, session, memory, identity, observer) {
   if (!run.validates) return;
-  io::BatchOptions options = config_.data.batch;
+  io::BatchOptions options = session.batch_options(config_);
   options.memory_bytes /= 4;
   evaluator_.emplace(comm, session.pool(), run.valid_data, options, config_.train.micro_batch,
                      session.objective());

@@ -10,6 +10,8 @@ json progress_record(const Progress& progress) {
   return {{"step", progress.step},
           {"updates", progress.updates},
           {"skipped", progress.skipped},
+          {"loss_scale", progress.loss_scale.value()},
+          {"good_steps", progress.loss_scale.good_steps()},
           {"best_value", progress.best_value ? json(*progress.best_value) : json()},
           {"best_step", progress.best_step},
           {"evaluations_since_best", progress.evaluations_since_best},
@@ -21,6 +23,7 @@ Progress progress_from(const json& record) {
   record.at("step").get_to(progress.step);
   record.at("updates").get_to(progress.updates);
   record.at("skipped").get_to(progress.skipped);
+  progress.loss_scale = {record.value("loss_scale", 1.0), record.value("good_steps", -1)};
   if (!record.at("best_value").is_null()) {
     progress.best_value = record.at("best_value").get<double>();
   }

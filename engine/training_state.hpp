@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 
+#include "engine/loss_scale.hpp"
 #include "engine/optimizer.hpp"
 #include "engine/part_rounding.hpp"
 #include "engine/weights.hpp"
@@ -14,6 +15,7 @@ struct Progress {
   std::int64_t step = 0;     // steps done
   std::int64_t updates = 0;  // of them, those that changed the parameters
   std::int64_t skipped = 0;  // steps skipped for values that were not finite, or without samples
+  LossScale loss_scale;
   std::optional<double> best_value;
   std::int64_t best_step = 0;
   std::int64_t evaluations_since_best = 0;

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/function.h>
@@ -17,6 +16,7 @@
 #include <set>
 
 #include "engine/autocast.hpp"
+#include "engine/batch_tensors.hpp"
 #include "engine/convolution_gradient.hpp"
 #include "engine/random_operators.hpp"
 #include "engine/tensor_type.hpp"
@@ -24,10 +24,6 @@
 
 namespace hadal::engine {
 namespace {
-
-at::Tensor values_at(void* memory, const io::Shape& shape, at::ScalarType type, at::Device device) {
-  return at::from_blob(memory, shape, at::TensorOptions(type).device(device));
-}
 
 // Where the gradients of a micro-batch go.
 struct GradientSink {
@@ -125,21 +121,6 @@ std::vector<at::Tensor> as_tensors(const BufferLayout& layout, std::byte* values
   return tensors;
 }
 
-// The batch keeps the memory alive for as long as the tensors are used.
-at::Tensor as_tensor(const io::FieldBatch& field) {
-  return values_at(const_cast<std::byte*>(field.bytes.data()), field.shape, to_aten(field.dtype),
-                   at::kCPU);
-}
-
-at::Tensor bytes_at(std::span<const std::byte> bytes) {
-  return values_at(const_cast<std::byte*>(bytes.data()), {std::ssize(bytes)}, at::kByte, at::kCPU);
-}
-
-// Host memory that a device copies from and to on its own, while the host goes on.
-at::Tensor staging(std::int64_t bytes, const Device& device) {
-  return at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(device.tensors().is_cuda()));
-}
-
 }  // namespace
 
 // What a device sends back of a micro-batch: its loss, then its buffers.
@@ -164,6 +145,18 @@ void explain(const c10::Error& error) {
                   fmt::format("the model needs {}, which on GPUs has no form that gives the same "
                               "bits each time; set run.deterministic = false, or train on CPUs",
                               what.substr(0, end)));
+}
+
+std::optional<at::ScalarType> autocast_type(Precision precision) {
+  switch (precision) {
+    case Precision::float32:
+      break;
+    case Precision::bfloat16:
+      return at::kBFloat16;
+    case Precision::float16:
+      return at::kHalf;
+  }
+  return std::nullopt;
 }
 
 // The body of a worker's call, where it computes.
@@ -203,7 +196,7 @@ struct Worker::Impl {
         weights(w),
         device(place.device),
         tensors(device == nullptr ? at::Device(at::kCPU) : device->tensors()),
-        autocast(p == Precision::bfloat16 ? std::optional(at::kBFloat16) : std::nullopt),
+        autocast(autocast_type(p)),
         channels_last(layout == Layout::channels_last ||
                       (layout == Layout::automatic && autocast && m.prefers_channels_last())),
         parameters(m.parameters().size()),
@@ -233,50 +226,10 @@ struct Worker::Impl {
     return device == nullptr ? nullptr : device->enter(Device::Lane::compute);
   }
 
-  // To the device, beside what it computes, from memory that it can read on its own.
-  at::Tensor moved(const at::Tensor& host) const {
-    const auto lane = device->enter(Device::Lane::transfer);
-    at::Tensor source = host;
-    if (tensors.is_cuda()) {
-      source = at::empty(host.sizes(), host.options().pinned_memory(true));
-      source.copy_(host);
-    }
-    at::Tensor there = at::empty(host.sizes(), host.options().device(tensors));
-    there.copy_(source, /*non_blocking=*/true);
-    return there;
-  }
-
-  // A micro-batch where the worker computes.
-  struct Fields {
-    std::vector<at::Tensor> inputs;
-    std::vector<at::Tensor> targets;
-    at::Tensor sample_weights;  // undefined where samples have none of their own
-  };
-  Fields fields_of(const io::Batch& batch) const {
-    Fields fields;
-    const auto take = [&](const io::FieldBatch& field) {
-      return device == nullptr ? as_tensor(field) : moved(as_tensor(field));
-    };
-    for (const io::FieldBatch& field : batch.inputs) fields.inputs.push_back(take(field));
-    for (const io::FieldBatch& field : batch.targets) fields.targets.push_back(take(field));
-    if (!batch.sample_weights.empty()) {
-      fields.sample_weights = take(batch.sample_weights.front()).flatten();
-    }
-    if (device == nullptr) return fields;
-    device->wait(Device::Lane::compute, device->mark(Device::Lane::transfer));
-    if (!tensors.is_cuda()) return fields;
-    // Their memory is the transfer lane's; it must not go back to it before they have been read.
-    const c10::Stream stream = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(tensors);
-    for (at::Tensor& tensor : fields.inputs) tensor.record_stream(stream);
-    for (at::Tensor& tensor : fields.targets) tensor.record_stream(stream);
-    if (fields.sample_weights.defined()) fields.sample_weights.record_stream(stream);
-    return fields;
-  }
-
   // The buffers of the weights, to be changed by one micro-batch: in `values`, or of a device in
   // memory that the result holds.
   at::Tensor buffers_on_device() const {
-    at::Tensor host = staging(std::ssize(weights.buffers.bytes), *device);
+    const at::Tensor host = staging(std::ssize(weights.buffers.bytes), *device);
     host.copy_(bytes_at(weights.buffers.bytes));
     return at::empty(host.sizes(), host.options().pinned_memory(false).device(tensors))
         .copy_(host, /*non_blocking=*/true);
@@ -396,7 +349,7 @@ MicroBatchResult Worker::Impl::train(const io::Batch& batch, std::span<const flo
     torch::autograd::impl::set_post_acc_grad_hooks(leaf_of(e),
                                                    std::make_unique<TakeGradient>(sink, e));
   }
-  const Fields fields = fields_of(batch);
+  const BatchTensors fields = batch_tensors(batch, device);
   at::Tensor device_buffers;
   std::byte* buffers = result.buffers.bytes.data();
   if (device != nullptr) {
@@ -434,7 +387,7 @@ std::vector<at::Tensor> Worker::predict(const io::Batch& batch, const Present& p
   return on_device(impl_->device, [&] {
     const auto region = impl_->enter();
     const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> outputs = impl_->apply(impl_->fields_of(batch).inputs);
+    std::vector<at::Tensor> outputs = impl_->apply(batch_tensors(batch, impl_->device).inputs);
     for (std::size_t o = 0; o < outputs.size(); ++o) {
       if (present) outputs[o] = present(o, outputs[o]);
       outputs[o] = outputs[o].to(at::kCPU);
@@ -447,7 +400,7 @@ Objective::Sums Worker::evaluate(const io::Batch& batch) {
   return on_device(impl_->device, [&] {
     const auto region = impl_->enter();
     const at::NoGradGuard no_grad;
-    const Impl::Fields fields = impl_->fields_of(batch);
+    const BatchTensors fields = batch_tensors(batch, impl_->device);
     const std::vector<at::Tensor> outputs = impl_->apply(fields.inputs);
     impl_->check_once(outputs, fields.targets);
     return impl_->objective.sums(outputs, fields.targets, fields.sample_weights);

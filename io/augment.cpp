@@ -23,7 +23,7 @@ struct Box {
 };
 
 // [C, H, W] as [C, 1, H, W], and so on: spatial axes are the last ones.
-Shape four_axes(const Shape& shape, std::size_t spatial) {
+Shape in_four_axes(const Shape& shape, std::size_t spatial) {
   Shape four(kAxes, 1);
   for (std::size_t d = 0; d < shape.size(); ++d) {
     const std::size_t from_end = shape.size() - 1 - d;
@@ -235,7 +235,8 @@ Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::stri
 
 Augment::Augment(const FieldOptions& options, const Shape& shape) : dtype_(options.dtype) {
   const std::string axes = axes_of(options, shape.size());
-  Shape four = four_axes(shape, spatial_axes(axes));
+  shape_ = in_four_axes(shape, spatial_axes(axes));
+  Shape four = shape_;
   const bool labels = options.role == FieldRole::target && options.classes > 0;
   label_beyond_.assign(static_cast<std::size_t>(four[0]), labels ? options.ignore_index : 0);
   beyond_.assign(static_cast<std::size_t>(four[0]), 0.0f);
@@ -258,6 +259,41 @@ Augment::Augment(const FieldOptions& options, const Shape& shape) : dtype_(optio
   }
 }
 
+struct Augment::Drawn {
+  enum class Does { cut, resize, flip, rotate };
+  Does does = Does::cut;
+  Box box;
+  std::array<bool, kAxes> turned{};
+  std::int64_t quarters = 0;
+};
+
+Augment::Drawn Augment::draw(const Move& move, const std::optional<Draws>& draws, std::int64_t id) {
+  Drawn drawn;
+  if (!draws) {
+    drawn.box = middle(move.from, move.to);
+    return drawn;
+  }
+  const Transform& transform = move.transform;
+  DrawStream stream(*draws, id, move.number);
+  if (transform.kind == TransformKind::crop) {
+    drawn.box = any_crop(move.from, move.to, transform.padding, stream);
+  } else if (transform.kind == TransformKind::resized_crop) {
+    drawn.does = Drawn::Does::resize;
+    drawn.box = any_window(move.from, transform, stream);
+  } else if (transform.kind == TransformKind::flip) {
+    drawn.does = Drawn::Does::flip;
+    for (const std::size_t axis : move.flipped) {
+      drawn.turned[axis] = stream.uniform() < transform.probability;
+    }
+  } else {
+    drawn.does = Drawn::Does::rotate;
+    // Only half turns keep an oblong's shape.
+    const bool square = move.from[2] == move.from[3];
+    drawn.quarters = square ? stream.below(4) : 2 * stream.below(2);
+  }
+  return drawn;
+}
+
 template <class T>
 void Augment::place_as(std::span<const T> sample, std::span<T> out, std::span<const T> beyond,
                        const std::optional<Draws>& draws, std::int64_t id) const {
@@ -266,35 +302,137 @@ void Augment::place_as(std::span<const T> sample, std::span<T> out, std::span<co
   std::span<const T> now = sample;
   for (std::size_t m = 0; m < moves_.size(); ++m) {
     const Move& move = moves_[m];
-    const Transform& transform = move.transform;
     const bool last = m + 1 == moves_.size();
     if (!draws && move.from == move.to && !last) continue;
     std::vector<T>& room = scratch[turn++ % 2];
     if (!last) room.resize(static_cast<std::size_t>(element_count(move.to)));
     const std::span<T> to = last ? out : std::span<T>(room);
-    if (!draws) {
-      cut(now, move.from, to, middle(move.from, move.to), beyond);
-      now = to;
-      continue;
-    }
-    DrawStream stream(*draws, id, move.number);
-    if (transform.kind == TransformKind::crop) {
-      cut(now, move.from, to, any_crop(move.from, move.to, transform.padding, stream), beyond);
-    } else if (transform.kind == TransformKind::resized_crop) {
-      resize(now, move.from, to, move.to, any_window(move.from, transform, stream));
-    } else if (transform.kind == TransformKind::flip) {
-      std::array<bool, kAxes> turned{};
-      for (const std::size_t axis : move.flipped) {
-        turned[axis] = stream.uniform() < transform.probability;
-      }
-      flip(now, move.from, to, turned);
-    } else {
-      // Only half turns keep an oblong's shape.
-      const bool square = move.from[2] == move.from[3];
-      rotate(now, move.from, to, square ? stream.below(4) : 2 * stream.below(2));
+    const Drawn drawn = draw(move, draws, id);
+    switch (drawn.does) {
+      case Drawn::Does::cut:
+        cut(now, move.from, to, drawn.box, beyond);
+        break;
+      case Drawn::Does::resize:
+        resize(now, move.from, to, move.to, drawn.box);
+        break;
+      case Drawn::Does::flip:
+        flip(now, move.from, to, drawn.turned);
+        break;
+      case Drawn::Does::rotate:
+        rotate(now, move.from, to, drawn.quarters);
+        break;
     }
     now = to;
   }
+}
+
+namespace {
+
+// The same moves of a map instead of values; an axis of it is one less than of a shape.
+void cut(kernels::PixelMap& map, const Box& box) {
+  for (std::size_t a = 0; a < 3; ++a) {
+    const auto first = static_cast<std::int32_t>(box.first[a + 1]);
+    map.first += box.first[a + 1] * map.step[a];
+    map.begin[a] = std::max(0, map.begin[a] - first);
+    map.end[a] = std::min(static_cast<std::int32_t>(box.size[a + 1]), map.end[a] - first);
+  }
+}
+
+void flip(kernels::PixelMap& map, std::size_t axis, std::int64_t extent) {
+  map.first += map.step[axis] * (extent - 1);
+  map.step[axis] = -map.step[axis];
+  const auto size = static_cast<std::int32_t>(extent);
+  const std::int32_t begin = size - map.end[axis];
+  map.end[axis] = size - map.begin[axis];
+  map.begin[axis] = begin;
+}
+
+// (y, x) is (x, width - 1 - y) of before for one quarter: the width flipped, then both exchanged.
+void rotate(kernels::PixelMap& map, const Shape& shape, std::int64_t quarters) {
+  if (quarters == 1) flip(map, 2, shape[3]);
+  if (quarters == 2) {
+    flip(map, 1, shape[2]);
+    flip(map, 2, shape[3]);
+  }
+  if (quarters == 3) flip(map, 1, shape[2]);
+  if (quarters % 2 == 0) return;
+  std::swap(map.step[1], map.step[2]);
+  std::swap(map.begin[1], map.begin[2]);
+  std::swap(map.end[1], map.end[2]);
+}
+
+}  // namespace
+
+std::optional<kernels::ImageLayout> Augment::image_layout() const {
+  const Shape to = moves_.empty() ? shape_ : moves_.back().to;
+  int resizings = 0;
+  for (const Move& move : moves_) {
+    if (move.transform.kind != TransformKind::resized_crop) continue;
+    ++resizings;
+    for (const std::size_t axis : {2, 3}) {
+      // kernels/resample_code.hpp: twice the support, and one at each end.
+      if (2 * (move.from[axis] / move.to[axis] + 1) + 2 > kernels::kMostTaps) return {};
+    }
+  }
+  if (dtype_ != DType::f32 || resizings > 1 || std::ssize(noise_) > kernels::kMostNoises ||
+      shape_[2] * shape_[3] == 1) {
+    return {};
+  }
+  kernels::ImageLayout layout{.channels = static_cast<std::int32_t>(to[0]),
+                              .stored_elements = element_count(shape_),
+                              .noises = static_cast<std::int32_t>(noise_.size())};
+  for (std::size_t a = 0; a < 3; ++a) layout.size[a] = static_cast<std::int32_t>(to[a + 1]);
+  for (std::size_t n = 0; n < noise_.size(); ++n) {
+    layout.noise_steps[n] = kernels::noise_step(noise_[n].second);
+  }
+  return layout;
+}
+
+kernels::ImageSample Augment::image(const kernels::PixelMap& stored,
+                                    const std::optional<Draws>& draws, std::int64_t id) const {
+  kernels::ImageSample sample{.outer = stored};
+  for (const Move& move : moves_) {
+    const Drawn drawn = draw(move, draws, id);
+    switch (drawn.does) {
+      case Drawn::Does::cut:
+        cut(sample.outer, drawn.box);
+        break;
+      case Drawn::Does::resize:
+        sample.inner = sample.outer;
+        sample.top = static_cast<std::int32_t>(drawn.box.first[2]);
+        sample.left = static_cast<std::int32_t>(drawn.box.first[3]);
+        sample.height = static_cast<std::int32_t>(drawn.box.size[2]);
+        sample.width = static_cast<std::int32_t>(drawn.box.size[3]);
+        sample.to_height = static_cast<std::int32_t>(move.to[2]);
+        sample.to_width = static_cast<std::int32_t>(move.to[3]);
+        sample.outer = whole_map(move.to, /*channels_last=*/false);
+        break;
+      case Drawn::Does::flip:
+        for (std::size_t axis = 1; axis < kAxes; ++axis) {
+          if (drawn.turned[axis]) flip(sample.outer, axis - 1, move.from[axis]);
+        }
+        break;
+      case Drawn::Does::rotate:
+        rotate(sample.outer, move.from, drawn.quarters);
+        break;
+    }
+  }
+  if (!draws) return sample;
+  for (std::size_t n = 0; n < noise_.size(); ++n) {
+    sample.noise_keys[n] = DrawStream(*draws, id, noise_[n].first).key();
+  }
+  return sample;
+}
+
+kernels::PixelMap whole_map(const Shape& four, bool channels_last) {
+  kernels::PixelMap map;
+  std::int64_t step = channels_last ? four[0] : 1;
+  for (std::size_t a = 3; a-- > 0;) {
+    map.step[a] = step;
+    map.end[a] = static_cast<std::int32_t>(four[a + 1]);
+    step *= four[a + 1];
+  }
+  return map;
 }
 
 void Augment::place(std::span<const std::byte> sample, std::span<std::byte> out,

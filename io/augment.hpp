@@ -11,12 +11,16 @@
 
 #include "io/data_index.hpp"
 #include "io/draws.hpp"
+#include "kernels/images.hpp"
 
 namespace hadal::io {
 
 // The shape of a sample behind the transforms, from the one before them. A fault, in words, goes to
 // `fault`.
 Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::string& fault);
+
+// All pixels of a sample with these four axes, one channel of it.
+kernels::PixelMap whole_map(const Shape& four, bool channels_last);
 
 class Augment {
  public:
@@ -35,6 +39,17 @@ class Augment {
   // What comes last, on normalised values.
   void add_noise(std::span<float> values, const Draws& draws, std::int64_t id) const;
 
+  // All of it as kernels/images.hpp does it, of samples that lie in memory as `stored` says.
+  // Nothing where that cannot: more than one resizing, or a very strong one; values that are no
+  // pixels.
+  std::optional<kernels::ImageLayout> image_layout() const;
+  kernels::ImageSample image(const kernels::PixelMap& stored, const std::optional<Draws>& draws,
+                             std::int64_t id) const;
+  // Of a sample before the transforms: channels, depth, height, width.
+  const Shape& four_axes() const { return shape_; }
+  // What is beyond an edge, by channel.
+  std::span<const float> beyond() const { return beyond_; }
+
  private:
   // One transform with the extents that it works on: [channels, depth, height, width].
   struct Move {
@@ -45,10 +60,15 @@ class Augment {
     std::vector<std::size_t> flipped;  // axes
   };
 
+  // What has been drawn for one of them.
+  struct Drawn;
+  static Drawn draw(const Move& move, const std::optional<Draws>& draws, std::int64_t id);
+
   template <class T>
   void place_as(std::span<const T> sample, std::span<T> out, std::span<const T> beyond,
                 const std::optional<Draws>& draws, std::int64_t id) const;
 
+  Shape shape_;  // before the moves, in four axes
   std::vector<Move> moves_;
   std::vector<std::pair<std::size_t, float>> noise_;  // number and deviation
   // Beyond the edges, by channel; for the type that it is.

@@ -102,15 +102,27 @@ std::vector<FieldBatch>& group_of(Batch& batch, FieldRole role) {
 
 // An image file to pixels of the size that the config says.
 void decode(const FieldIndex& field, std::int64_t id, std::span<const std::byte> file,
-            std::span<float> out) {
+            std::span<std::uint8_t> pixels) {
   thread_local Image image;
-  thread_local std::vector<std::uint8_t> pixels;
   const FieldOptions& options = field.options;
   const std::string fault = decode_image(file, options.channels, image);
   if (!fault.empty()) throw BadSample{fmt::format("{}: {}", field.where(id), fault)};
-  pixels.resize(out.size());
   fit_image(image, options.decode[0], options.decode[1], pixels);
-  kernels::widen(out, pixels);
+}
+
+std::optional<kernels::ImageType> image_type(DType dtype) {
+  switch (dtype) {
+    case DType::u8:
+      return kernels::ImageType::u8;
+    case DType::i8:
+      return kernels::ImageType::i8;
+    case DType::u16:
+      return kernels::ImageType::u16;
+    case DType::i16:
+      return kernels::ImageType::i16;
+    default:
+      return {};
+  }
 }
 
 // Whether a stored sample is already what a batch holds, but for normalising in place.
@@ -132,7 +144,76 @@ BatchReader::BatchReader(const DataIndex& index, const BatchOptions& options)
       good_(static_cast<std::size_t>(index.samples / 64 + 1)) {
   for (const FieldIndex& field : index.fields) {
     augments_.emplace_back(field.options, field.whole_shape);
-    stored_so_.push_back(is_stored_so(field) && !augments_.back().moves());
+    plans_.push_back(plan_of(augments_.size() - 1));
+    stored_so_.push_back(plans_.back() ? field.options.decode.empty()
+                                       : is_stored_so(field) && !augments_.back().moves());
+  }
+}
+
+// What of a field may stay as it is: whole numbers of one type, of which one pass makes all.
+std::optional<ImagePlan> BatchReader::plan_of(std::size_t number) const {
+  const FieldIndex& field = index_.fields[number];
+  const FieldOptions& options = field.options;
+  const Augment& augment = augments_[number];
+  if (!options_.raw_images || mixes_ || options.role != FieldRole::input ||
+      !options.log1p.empty() || options.one_hot) {
+    return {};
+  }
+  const DType stored = options.decode.empty() ? field.parts.front().stored.dtype : DType::u8;
+  const bool same = std::all_of(field.parts.begin(), field.parts.end(), [&](const auto& part) {
+    return !options.decode.empty() || part.stored.dtype == stored;
+  });
+  const auto type = image_type(stored);
+  std::optional<kernels::ImageLayout> layout = augment.image_layout();
+  if (!same || !type || !layout) return {};
+  const std::int64_t channels = augment.four_axes()[0];
+  const bool by_channel = options.mean.size() > 1 || options.std.size() > 1;
+  if (by_channel && field.whole_shape.front() != channels) return {};
+  layout->type = *type;
+  layout->normalises = changes_values(options);
+  layout->scale = static_cast<float>(options.scale.value_or(1.0));
+  const bool channels_last = options.layout.ends_with('C') && options.decode.empty();
+  layout->channel_step = channels_last ? 1 : element_count(augment.four_axes()) / channels;
+  ImagePlan plan{.layout = *layout, .samples = {}, .constants = {}};
+  const auto constants = [&](const std::vector<double>& list, double otherwise) {
+    for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+      plan.constants.push_back(
+          static_cast<float>(list.empty() ? otherwise : list[list.size() == 1 ? 0 : c]));
+    }
+  };
+  constants(options.mean, 0.0);
+  constants(options.std, 1.0);
+  plan.constants.insert(plan.constants.end(), augment.beyond().begin(), augment.beyond().end());
+  return plan;
+}
+
+// Of a sample of a field in a batch.
+std::size_t BatchReader::bytes_of(std::size_t number) const {
+  const FieldIndex& field = index_.fields[number];
+  const std::optional<ImagePlan>& plan = plans_[number];
+  if (!plan) {
+    return static_cast<std::size_t>(element_count(field.sample_shape) *
+                                    size_bytes(field.options.dtype));
+  }
+  const bool bytes =
+      plan->layout.type == kernels::ImageType::u8 || plan->layout.type == kernels::ImageType::i8;
+  return static_cast<std::size_t>(plan->layout.stored_elements * (bytes ? 1 : 2));
+}
+
+kernels::PixelMap BatchReader::stored_map(std::size_t number) const {
+  const FieldOptions& options = index_.fields[number].options;
+  return whole_map(augments_[number].four_axes(),
+                   options.layout.ends_with('C') && options.decode.empty());
+}
+
+// A sample that stays as it is stored.
+void BatchReader::fill_raw(std::size_t number, std::int64_t id, std::span<const std::byte> raw,
+                           std::span<std::byte> out) const {
+  const FieldIndex& field = index_.fields[number];
+  if (!field.options.decode.empty()) {
+    decode(field, id, raw, as<std::uint8_t>(out));
+  } else if (raw.data() != out.data()) {
+    std::copy(raw.begin(), raw.end(), out.begin());
   }
 }
 
@@ -147,7 +228,10 @@ void BatchReader::fill(std::size_t number, std::int64_t id, std::span<const std:
   } else if (options.one_hot) {
     as<std::int64_t>(out)[0] = class_of_one_hot(field, id, raw, stored);
   } else if (!options.decode.empty()) {
-    decode(field, id, raw, as<float>(out));
+    thread_local std::vector<std::uint8_t> pixels;
+    pixels.resize(out.size() / sizeof(float));
+    decode(field, id, raw, pixels);
+    kernels::widen(as<float>(out), pixels);
   } else if (const auto fault = convert(raw, stored, out, options.dtype)) {
     throw Error(ErrorKind::data,
                 fmt::format("{} holds {} at element {}, which is no {}; set dtype in the config or "
@@ -192,6 +276,13 @@ void BatchReader::add(std::span<const std::int64_t> ids, std::size_t first, std:
         const std::span<std::byte> place =
             std::span(fields[f].bytes).subspan(batch.ids.size() * bytes, bytes);
         const Augment& augment = augments_[f];
+        if (plans_[f]) {
+          fill_raw(f, id, fetched.rows[f][k], place);
+          std::vector<kernels::ImageSample>& samples = fields[f].plan->samples;
+          samples.resize(batch.ids.size());
+          samples.push_back(augment.image(stored_map(f), draws, id));
+          continue;
+        }
         if (augment.moves()) {
           thread_local std::vector<std::byte> whole;
           whole.resize(static_cast<std::size_t>(element_count(index_.fields[f].whole_shape) *
@@ -222,8 +313,9 @@ Batch BatchReader::read(std::span<const std::int64_t> ids, const std::optional<D
   for (std::size_t f = 0; f < fields.size(); ++f) {
     const FieldIndex& field = index_.fields[f];
     fields[f].dtype = field.options.dtype;
-    fields[f].bytes.resize(ids.size() * static_cast<std::size_t>(element_count(field.sample_shape) *
-                                                                 size_bytes(field.options.dtype)));
+    fields[f].bytes.resize(ids.size() * bytes_of(f));
+    fields[f].plan = plans_[f];
+    if (plans_[f] && !draws) fields[f].plan->layout.noises = 0;
   }
   // Few at a time stay in the core's cache until they are converted and looked at; where the disk
   // must be waited for, all at once.
@@ -239,6 +331,7 @@ Batch BatchReader::read(std::span<const std::int64_t> ids, const std::optional<D
     const FieldIndex& field = index_.fields[f];
     if (!ids.empty())
       fields[f].bytes.resize(fields[f].bytes.size() / ids.size() * batch.ids.size());
+    if (fields[f].plan) fields[f].plan->samples.resize(static_cast<std::size_t>(batch.count()));
     fields[f].shape = {batch.count()};
     fields[f].shape.insert(fields[f].shape.end(), field.sample_shape.begin(),
                            field.sample_shape.end());

@@ -25,15 +25,27 @@ struct BatchOptions {
   std::int64_t memory_bytes = std::int64_t{1} << 30;
   int readers = 2;      // threads, for whoever reads ahead
   bool direct = false;  // read past the system's cache
+  // Images stay as they are stored, with what is to be done to them, for whoever has the means of
+  // kernels/images.hpp.
+  bool raw_images = false;
   CheckFinite check_finite = CheckFinite::batch;
   OnBadSample on_bad_sample = OnBadSample::stop;
 };
 
-// One field of a batch: C order, shape [count, …].
+// What is still to be done to a field's samples: kernels/images.hpp.
+struct ImagePlan {
+  kernels::ImageLayout layout;
+  std::vector<kernels::ImageSample> samples;
+  std::vector<float> constants;  // [3, channels]
+};
+
+// One field of a batch: C order, shape [count, …]. With a plan, `bytes` are the stored samples, and
+// type and shape those of what becomes of them.
 struct FieldBatch {
   DType dtype = DType::f32;
   Shape shape;
   RecycledBytes bytes;  // what resize() adds has no value yet
+  std::optional<ImagePlan> plan;
 };
 
 struct Batch {
@@ -66,6 +78,11 @@ class BatchReader {
   void set_watch(RowFetcher::Watch watch) { fetcher_.set_watch(std::move(watch)); }
 
  private:
+  std::optional<ImagePlan> plan_of(std::size_t field) const;
+  std::size_t bytes_of(std::size_t field) const;
+  kernels::PixelMap stored_map(std::size_t field) const;
+  void fill_raw(std::size_t field, std::int64_t id, std::span<const std::byte> raw,
+                std::span<std::byte> out) const;
   void fill(std::size_t field, std::int64_t id, std::span<const std::byte> raw,
             std::span<std::byte> out, bool looks);
   void add(std::span<const std::int64_t> ids, std::size_t first, std::size_t count,
@@ -73,7 +90,8 @@ class BatchReader {
 
   const DataIndex& index_;
   BatchOptions options_;
-  std::vector<bool> stored_so_;  // by field: needs no conversion
+  std::vector<bool> stored_so_;                  // by field: needs no conversion
+  std::vector<std::optional<ImagePlan>> plans_;  // of fields that stay raw, without samples
   std::vector<Augment> augments_;
   bool mixes_;
   RowFetcher fetcher_;

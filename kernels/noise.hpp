@@ -11,4 +11,7 @@ namespace hadal::kernels {
 // further than 0.0005 from the normal one, its largest value 8. The same bits on every processor.
 void add_noise(std::span<float> values, float deviation, std::uint64_t key);
 
+// What the whole numbers of kernels/noise_code.hpp are multiplied by for the same noise.
+float noise_step(float deviation);
+
 }  // namespace hadal::kernels

@@ -63,11 +63,14 @@ HWY_AFTER_NAMESPACE();
 namespace hadal::kernels {
 HWY_EXPORT(AddNoise);
 
-void add_noise(std::span<float> values, float deviation, std::uint64_t key) {
+float noise_step(float deviation) {
   // 64 bits have the variance 16, the sum of two uniform draws of width 1 has 1/6.
   constexpr double kDeviation = 4.020779360604941 * 65536;
-  HWY_DYNAMIC_DISPATCH(AddNoise)
-  (values.data(), static_cast<float>(deviation / kDeviation), key, values.size());
+  return static_cast<float>(deviation / kDeviation);
+}
+
+void add_noise(std::span<float> values, float deviation, std::uint64_t key) {
+  HWY_DYNAMIC_DISPATCH(AddNoise)(values.data(), noise_step(deviation), key, values.size());
 }
 
 }  // namespace hadal::kernels

@@ -3,41 +3,29 @@
 #include <vector>
 
 #include "kernels/resample.hpp"
+#include "kernels/resample_code.hpp"
 
 namespace hadal::kernels {
 namespace {
 
-// What each output pixel takes of which input pixels, along one axis.
-struct Taps {
+// The taps of all pixels along one axis.
+struct Line {
   std::vector<std::size_t> first;
   std::vector<float> weights;  // `width` a pixel
   std::size_t width = 0;
 };
 
-// The triangle of half-width max(1, in / out) around each pixel's centre, cut at the edges and
-// brought to a sum of 1.
-void set_taps(Taps& taps, std::size_t in, std::size_t out) {
+void set_line(Line& line, std::size_t in, std::size_t out) {
   const double scale = static_cast<double>(in) / static_cast<double>(out);
-  const double support = std::max(1.0, scale);
-  taps.width = std::min(in, static_cast<std::size_t>(2 * support + 2));
-  taps.first.resize(out);
-  taps.weights.assign(out * taps.width, 0.0f);
+  line.width = std::min(in, static_cast<std::size_t>(2 * std::max(1.0, scale) + 2));
+  line.first.resize(out);
+  line.weights.assign(out * line.width, 0.0f);
   for (std::size_t i = 0; i < out; ++i) {
-    const double centre = scale * (static_cast<double>(i) + 0.5);
-    const auto begin = static_cast<std::size_t>(std::max(0.0, centre - support + 0.5));
-    const std::size_t end = std::min(in, static_cast<std::size_t>(centre + support + 0.5));
-    float* const weights = taps.weights.data() + i * taps.width;
-    double total = 0;
-    for (std::size_t j = begin; j < end; ++j) {
-      const double distance = (static_cast<double>(j) + 0.5 - centre) / support;
-      total += std::max(0.0, 1 - (distance < 0 ? -distance : distance));
-    }
-    for (std::size_t j = begin; j < end; ++j) {
-      const double distance = (static_cast<double>(j) + 0.5 - centre) / support;
-      const double weight = std::max(0.0, 1 - (distance < 0 ? -distance : distance));
-      weights[j - begin] = static_cast<float>(weight / total);
-    }
-    taps.first[i] = begin;
+    const Taps taps = taps_of(static_cast<std::int64_t>(i), static_cast<std::int64_t>(in),
+                              static_cast<std::int64_t>(out));
+    float* const weights = line.weights.data() + i * line.width;
+    for (std::int64_t j = taps.begin; j < taps.end; ++j) weights[j - taps.begin] = taps.weight(j);
+    line.first[i] = static_cast<std::size_t>(taps.begin);
   }
 }
 
@@ -48,10 +36,10 @@ void resample(std::span<float> out, std::size_t width, std::span<const float> pl
   const std::size_t height = out.size() / width;
   assert((window.top + window.height - 1) * window.stride + window.left + window.width <=
          plane.size());
-  thread_local Taps across, down;
+  thread_local Line across, down;
   thread_local std::vector<float> narrow;  // the window's rows, in their new width
-  set_taps(across, window.width, width);
-  set_taps(down, window.height, height);
+  set_line(across, window.width, width);
+  set_line(down, window.height, height);
   narrow.resize(window.height * width);
   for (std::size_t y = 0; y < window.height; ++y) {
     const float* const from = plane.data() + (window.top + y) * window.stride + window.left;

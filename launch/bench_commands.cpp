@@ -15,7 +15,7 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
       ->check(CLI::IsMember({"sgd", "adamw"}))
       ->capture_default_str();
   verb->add_option("--precision", arguments.precision, "Of the forward pass")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
   verb->add_option("--order", arguments.order, "Of the gradients' sum")
       ->check(CLI::IsMember({"canonical", "fast"}))

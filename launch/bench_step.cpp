@@ -111,8 +111,9 @@ engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& 
                          engine::Span::Unit::steps};
   config.train.global_batch = batch * micro_batches;
   config.train.micro_batch = batch;
-  config.train.precision =
-      arguments.precision == "bfloat16" ? engine::Precision::bfloat16 : engine::Precision::float32;
+  config.train.precision = arguments.precision == "bfloat16"  ? engine::Precision::bfloat16
+                           : arguments.precision == "float16" ? engine::Precision::float16
+                                                              : engine::Precision::float32;
   config.train.order =
       arguments.order == "fast" ? engine::SumOrder::fast : engine::SumOrder::canonical;
   if (arguments.wire == "bfloat16") {

@@ -97,6 +97,11 @@ struct Rules {
           "train.order = \"fast\" leaves the sum to the MPI library, in float32; keep it or "
           "train.wire = \"bfloat16\"");
     }
+    if (train.precision == engine::Precision::float16) {
+      faults.push_back(
+          "train.precision = \"float16\" scales gradients anew from time to time, and what "
+          "train.wire = \"bfloat16\" leaves out would keep the old scale; take one of them");
+    }
     const std::int64_t micro_batches = train.global_batch / train.micro_batch;
     const auto parts = static_cast<std::uint64_t>(train.wire_parts);
     if (!std::has_single_bit(parts) || train.wire_parts > micro_batches) {

@@ -105,6 +105,7 @@ void Progress::on_step(const engine::StepReport& report) {
           {"sent_bytes", report.sent_bytes},
           {"checkpoint_stall", share(report.save_seconds)},
           {"skipped", report.skipped},
+          {"loss_scale", report.loss_scale},
           {"bad_samples", report.bad_samples}});
   if (report.step % plan_.steps_per_epoch == 0) tell_reading(report.step);
   status_.metrics["loss"] = report.loss;
@@ -118,7 +119,12 @@ void Progress::tell_trouble(const engine::StepReport& report) {
     end_line();
     io::log_warning(text);
   };
-  if (report.skipped) {
+  if (report.overflowed) {
+    tell(fmt::format(
+        "step {} was skipped: a gradient times the loss scale of {} is too large for float16; the "
+        "scale is half of that now",
+        report.step, report.loss_scale));
+  } else if (report.skipped) {
     tell(fmt::format("step {} was skipped: not finite or empty", report.step));
   } else if (const auto before = loss_spikes_.take(report.loss)) {
     tell(fmt::format(

@@ -40,15 +40,13 @@ void add_train(Table& table) {
             });
   table.set(
       "train.precision", choice({"float32", "bfloat16", "float16"}), "float32", Bound::identity,
-      "Of the forward pass under autocast; weights, sums and the loss stay float32.",
+      "Of the forward pass under autocast; weights, sums and the loss stay float32. With float16 "
+      "the "
+      "loss is scaled as by torch.amp.GradScaler.",
       [](RunConfig& c, const json& v) {
-        if (v == "float16") {
-          throw io::Error(io::ErrorKind::config,
-                          "float16 is not supported; take \"bfloat16\", which needs no scaling "
-                          "of the loss");
-        }
         c.train.precision = pick<engine::Precision>(v, {{"float32", engine::Precision::float32},
-                                                        {"bfloat16", engine::Precision::bfloat16}});
+                                                        {"bfloat16", engine::Precision::bfloat16},
+                                                        {"float16", engine::Precision::float16}});
       });
   table.set("train.tensor_float32", plain(Kind::boolean), false, Bound::identity,
             "On GPUs, products of float32 with 10 bits of fraction, which is faster.",
@@ -56,7 +54,7 @@ void add_train(Table& table) {
   table.set(
       "train.layout", choice({"auto", "contiguous", "channels_last"}), "auto", Bound::identity,
       "Of images in memory, which gives other bits; auto: channels last for the convolutional "
-      "networks of the zoo in bfloat16.",
+      "networks of the zoo in lower precision.",
       [](RunConfig& c, const json& v) {
         c.train.layout =
             pick<engine::Layout>(v, {{"auto", engine::Layout::automatic},

@@ -56,8 +56,13 @@ std::string draw_options(Draws& draws, engine::RunConfig& config) {
   // Short and empty micro-batches too, where batch norm does not forbid one of a single sample.
   config.data.drop_last = config.model.kind == "convnet" || draws.coin();
   config.train.clip_norm = draws.coin() ? std::optional(0.05) : std::nullopt;
-  config.train.precision = draws.one_of({engine::Precision::float32, engine::Precision::bfloat16});
+  config.train.precision = draws.one_of(
+      {engine::Precision::float32, engine::Precision::bfloat16, engine::Precision::float16});
   config.train.wire = draws.one_of({engine::Wire::float32, engine::Wire::bfloat16});
+  // Whose rest would keep the old scale of the loss.
+  if (config.train.precision == engine::Precision::float16) {
+    config.train.wire = engine::Wire::float32;
+  }
   config.train.wire_parts = draws.one_of({2, 4, 8});
   config.optimizer.kind = draws.one_of(
       {OptimizerKind::sgd, OptimizerKind::adamw, OptimizerKind::lamb, OptimizerKind::lars});
@@ -72,11 +77,11 @@ std::string draw_options(Draws& draws, engine::RunConfig& config) {
   return fmt::format(
       "{}: {} micro-batches of {}, drop_last {}, optimizer {}, momentum {}, clipped {}, averaged "
       "{}, "
-      "bfloat16 {}, wire {} in {} parts, thawing {}",
+      "precision {}, wire {} in {} parts, thawing {}",
       config.model.kind, micro_batches, config.train.micro_batch, config.data.drop_last,
       static_cast<int>(config.optimizer.kind), config.optimizer.momentum,
       config.train.clip_norm.has_value(), config.optimizer.average.has_value(),
-      config.train.precision == engine::Precision::bfloat16, static_cast<int>(config.train.wire),
+      static_cast<int>(config.train.precision), static_cast<int>(config.train.wire),
       config.train.wire_parts, config.optimizer.groups.size());
 }
 

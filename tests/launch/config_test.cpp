@@ -90,8 +90,8 @@ TEST_CASE("every fault is named with its place, all at once") {
   REQUIRE(tests::contains(fault(kGood, {"optimizer.betas=[]"}), "list of two"));
   REQUIRE(tests::contains(fault(kGood, {"model.script=a.pt"}),
                           "model.kind and model.script are set; keep one"));
-  REQUIRE(tests::contains(fault(kGood, {"train.precision=float16"}), "float16 is not supported"));
   const std::string wire = "train.wire=bfloat16";
+  REQUIRE(tests::contains(fault(kGood, {wire, "train.precision=float16"}), "take one of them"));
   REQUIRE(tests::contains(fault(kGood, {wire, "train.wire_parts=3"}), "must be a power of two"));
   REQUIRE(
       tests::contains(fault(kGood, {wire, "train.wire_parts=1024"}), "micro-batches of a step"));

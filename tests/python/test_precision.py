@@ -3,18 +3,19 @@
 import numpy
 import pytest
 import torch
-from test_against_torch import follow
+import torch.nn.functional as functional
+from test_against_torch import MODELS, config, follow, images, mlp
 from test_exported_programs import SGD, Case
 from test_zoo import Gpt, language_loss
 
 STEPS = 5
 
 
-def autocast(module):
+def autocast(module, dtype=torch.bfloat16):
     """The module under autocast, its output float32 again; a weight that is used twice is cast twice."""
 
     def forward(*inputs):
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with torch.autocast("cpu", dtype, cache_enabled=False):
             output = module(*inputs)
         return output.float()
 
@@ -64,7 +65,47 @@ def test_ranks_and_workers_change_no_bit_in_bfloat16(run, tmp_path):
     assert len(set(models)) == 1
 
 
-def test_float16_is_refused(run, tmp_path):
-    Case("lstm", tmp_path).prepare(run, SGD, steps=1)
+@pytest.mark.parametrize("name", ["unet", "gpt"])
+def test_programs_in_float16_follow_torch_autocast(run, tmp_path, name):
+    case = Case(name, tmp_path)
+    case.prepare(run, SGD, steps=1)
     run.set("[train]", "precision = \"float16\"")
-    assert "float16 is not supported" in run.hadal("train", code=78).stderr
+    loss = run.train()[0]["loss"]
+    _, expected = next(iter(case.eager(lambda weights: torch.optim.SGD(weights, lr=0.01), run.order(1),
+                                       lambda module: autocast(module, torch.float16))))
+    assert numpy.float32(loss) == numpy.float32(expected)
+
+
+def test_float16_is_scaled_as_grad_scaler_does_it(run):
+    """The inputs are so large that the first gradients do not fit, and the steps are skipped."""
+    module = mlp()
+    x, y = images(96, 8)
+    x *= 200
+    run.data(x, y)
+    run.start_from(module)
+    text = config(MODELS["mlp"][2], 24, 16, 16, 'kind = "sgd"\nlr = 1e-5\nmomentum = 0.9\n')
+    metrics = run.train(text.replace("[train]\n", '[train]\nprecision = "float16"\nclip_norm = 50.0\n'))
+    peer = torch.optim.SGD(module.parameters(), lr=1e-5, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu")
+    order = run.order(len(metrics))
+    for step, ours in enumerate(metrics):
+        ids = order[step, 0]
+        peer.zero_grad()
+        loss = functional.cross_entropy(autocast(module, torch.float16)(torch.from_numpy(x[ids])), torch.from_numpy(y[ids]))
+        assert ours["loss_scale"] == scaler.get_scale(), f"step {step + 1}"
+        scaler.scale(loss).backward()
+        scaler.unscale_(peer)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 50)
+        scaler.step(peer)
+        scaler.update()
+        assert ours["skipped"] == (scaler.get_scale() < ours["loss_scale"]), f"step {step + 1}"
+        assert ours["loss"] == pytest.approx(loss.item(), rel=1e-4), f"step {step + 1}"
+    assert 2 <= sum(ours["skipped"] for ours in metrics) < 20
+
+
+def test_what_no_scale_can_help_stops_the_run(run):
+    x, y = images(96, 8)
+    run.data(numpy.float32(1e30) * x, y)
+    run.start_from(mlp())
+    run.config(config(MODELS["mlp"][2], 24, 16, 16, SGD).replace("[train]\n", '[train]\nprecision = "float16"\n'))
+    assert "the loss of step 1 is" in run.hadal("train", code=72).stderr
