@@ -60,13 +60,14 @@ std::vector<double> Objective::weights(const io::Batch& batch) const {
 }
 
 at::Tensor Objective::loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
-                           const at::Tensor& sample_weights, std::span<const float> factors) const {
+                           const at::Tensor& sample_weights,
+                           std::span<const at::Tensor> factors) const {
   at::Tensor sum;
   for (std::size_t t = 0; t < terms_.size(); ++t) {
     const Term& term = terms_[t];
-    if (factors[t] == 0) continue;
+    if (!factors[t].defined()) continue;
     at::Tensor loss = term.loss.mean(outputs[term.output], targets[term.target], sample_weights);
-    if (factors[t] != 1.0f) loss = loss * factors[t];
+    loss = loss * factors[t];
     if (term.weight != 1.0) loss = loss * term.weight;
     sum = sum.defined() ? sum + loss : loss;
   }

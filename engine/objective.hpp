@@ -31,11 +31,11 @@ class Objective {
   // What each term's mean loss over this batch divides by; 0 where it has no mean.
   std::vector<double> weights(const io::Batch& batch) const;
 
-  // The sum of the terms' mean losses, each times its factor and its own weight in the config; a
-  // term with factor 0 is left out. A scalar with gradient.
+  // The sum of the terms' mean losses, each times its factor (a float32 scalar) and its own weight
+  // in the config; a term without factor is left out. A scalar with gradient.
   // `sample_weights`: float32 [count], or undefined.
   at::Tensor loss(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,
-                  const at::Tensor& sample_weights, std::span<const float> factors) const;
+                  const at::Tensor& sample_weights, std::span<const at::Tensor> factors) const;
 
   // A micro-batch's float64 sums: loss and weight of each term, then each metric's.
   Sums sums(std::span<const at::Tensor> outputs, std::span<const at::Tensor> targets,

@@ -52,8 +52,9 @@ struct RunOptions {
   bool share_gpus = false;  // several ranks may compute on one
   // Of a GPU: only algorithms that give the same bits each time.
   bool deterministic = true;
-  int threads = 1;  // cores of one worker
-  int workers = 0;  // of one rank; 0: as many as cores and memory allow
+  bool graphs = true;  // of a GPU: forward and backward are recorded once and replayed
+  int threads = 1;     // cores of one worker
+  int workers = 0;     // of one rank; 0: as many as cores and memory allow
   std::string isa = "native";
   OnProcessorChange on_processor_change = OnProcessorChange::warn;
   double collective_timeout = 1800;  // seconds that a rank waits for others before it names them

@@ -235,10 +235,12 @@ void Session::start_workers(const RunConfig& config, const Place& place, Communi
                   .constants = device_weights_->constants().data(),
                   .device = device_.get()};
   }
-  const auto make = [this, parameters, precision = config.train.precision,
-                     layout = config.train.layout] {
-    return std::make_unique<Worker>(*model_, objective_, state_->weights, parameters, precision,
-                                    layout);
+  const WorkerOptions options{.precision = config.train.precision,
+                              .layout = config.train.layout,
+                              .graphs = config.run.graphs,
+                              .repeats = config.run.deterministic};
+  const auto make = [this, parameters, options] {
+    return std::make_unique<Worker>(*model_, objective_, state_->weights, parameters, options);
   };
   pool_ = std::make_unique<WorkerPool>(config.run.threads, make);
   const std::int64_t micro_batch = config.train.micro_batch;

@@ -6,7 +6,6 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -14,8 +13,10 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "engine/autocast.hpp"
+#include "engine/batch_graphs.hpp"
 #include "engine/batch_tensors.hpp"
 #include "engine/convolution_gradient.hpp"
 #include "engine/random_operators.hpp"
@@ -24,61 +25,6 @@
 
 namespace hadal::engine {
 namespace {
-
-// Where the gradients of a micro-batch go.
-struct GradientSink {
-  const ArenaLayout& layout;
-  std::span<float> gradient;
-  std::vector<std::uint8_t>& arrived;
-  const Worker::Arrived& tell;
-  at::Device device;
-  bool clears_padding;
-
-  at::Tensor place(std::size_t e) const {
-    const ArenaEntry& entry = layout.entries()[e];
-    return values_at(gradient.data() + entry.offset, entry.shape, at::kFloat, device);
-  }
-
-  void taken(std::size_t e) const {
-    const auto& entries = layout.entries();
-    const std::int64_t end = entries[e].offset + entries[e].count;
-    const std::int64_t next = e + 1 < entries.size() ? entries[e + 1].offset : layout.size();
-    // Padding takes part in the sums and must not hold what an earlier use of the memory left.
-    if (clears_padding) std::fill(gradient.data() + end, gradient.data() + next, 0.0f);
-    arrived[e] = 1;
-    if (tell) tell(e);
-  }
-
-  // Zeros for those that got none.
-  void close() const {
-    for (std::size_t e = 0; e < arrived.size(); ++e) {
-      if (arrived[e] != 0) continue;
-      place(e).zero_();
-      taken(e);
-      arrived[e] = 0;
-    }
-  }
-};
-
-// Takes a leaf's gradient into the arena as soon as it is complete: no zeroing before, no
-// accumulation, and autograd's own memory is free again at once.
-class TakeGradient : public torch::autograd::PostAccumulateGradHook {
- public:
-  TakeGradient(const GradientSink& sink, std::size_t entry)
-      : sink_(sink), entry_(entry), place_(sink.place(entry)) {}
-
-  void operator()(const torch::autograd::Variable& leaf) override {
-    at::Tensor& gradient = leaf.mutable_grad();
-    place_.copy_(gradient);
-    gradient.reset();
-    sink_.taken(entry_);
-  }
-
- private:
-  const GradientSink& sink_;
-  std::size_t entry_;
-  at::Tensor place_;
-};
 
 // The leaves of the graph of `loss`: whether their only use is one cast to bfloat16, as autocast
 // makes it. That need not be made by the forward pass: a leaf that is rounded already gives the
@@ -188,21 +134,27 @@ struct Worker::Impl {
   std::vector<at::Tensor> constants;
   at::Generator generator;
   bool checked = false;
+  std::vector<at::Tensor*> leaves;  // by arena entry
+  std::unique_ptr<GradientSink> sink;
+  std::unique_ptr<BatchGraphs> graphs;  // null: not recorded, or not yet
+  bool leaves_changed = false;          // by the last pass
+  WorkerOptions options;
 
-  Impl(const Model& m, const Objective& o, Weights& w, const ParameterPlace& place, Precision p,
-       Layout layout)
+  Impl(const Model& m, const Objective& o, Weights& w, const ParameterPlace& place,
+       const WorkerOptions& how)
       : model(m),
         objective(o),
         weights(w),
         device(place.device),
         tensors(device == nullptr ? at::Device(at::kCPU) : device->tensors()),
-        autocast(autocast_type(p)),
-        channels_last(layout == Layout::channels_last ||
-                      (layout == Layout::automatic && autocast && m.prefers_channels_last())),
+        autocast(autocast_type(how.precision)),
+        channels_last(how.layout == Layout::channels_last ||
+                      (how.layout == Layout::automatic && autocast && m.prefers_channels_last())),
         parameters(m.parameters().size()),
         constants(as_tensors(m.constants(), place.constants, tensors)),
         generator(device == nullptr ? at::make_generator<at::CPUGeneratorImpl>()
-                                    : device->generator()) {
+                                    : device->generator()),
+        options(how) {
     const auto add = [&](const ArenaLayout& arena, float* values) {
       for (const ArenaEntry& entry : arena.entries()) {
         at::Tensor tensor = values_at(values + entry.offset, entry.shape, at::kFloat, tensors);
@@ -212,6 +164,7 @@ struct Worker::Impl {
     };
     add(weights.layout, place.trained);
     add(weights.frozen_layout, place.frozen);
+    for (std::size_t e = 0; e < weights.layout.entries().size(); ++e) leaves.push_back(&leaf_of(e));
     if (place.rounded == nullptr) return;
     for (const ArenaEntry& entry : weights.layout.entries()) {
       at::Tensor tensor =
@@ -310,6 +263,25 @@ struct Worker::Impl {
     return pending;
   }
 
+  // Tensors where the worker computes; none for a 0.
+  std::vector<at::Tensor> scalars(std::span<const float> values) const {
+    at::Tensor all = at::empty({std::ssize(values)}, at::kFloat);
+    std::copy(values.begin(), values.end(), all.mutable_data_ptr<float>());
+    if (device != nullptr) {
+      const at::Tensor host = staging(std::ssize(values) * std::int64_t{sizeof(float)}, *device);
+      host.view(at::kFloat).copy_(all);
+      all = at::empty(all.sizes(), all.options().device(tensors))
+                .copy_(host.view(at::kFloat), /*non_blocking=*/true);
+    }
+    std::vector<at::Tensor> each(values.size());
+    for (std::size_t k = 0; k < values.size(); ++k) {
+      if (values[k] != 0) each[k] = all[static_cast<std::int64_t>(k)];
+    }
+    return each;
+  }
+
+  // Forward and backward: the loss. Changes the buffers.
+  at::Tensor pass(const PassInputs& inputs, GradientSink& to, Arrived arrived);
   MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
                          std::span<float> gradient, const Arrived& arrived);
 
@@ -320,8 +292,8 @@ struct Worker::Impl {
 };
 
 Worker::Worker(const Model& model, const Objective& objective, Weights& weights,
-               const ParameterPlace& place, Precision precision, Layout layout)
-    : impl_(std::make_unique<Impl>(model, objective, weights, place, precision, layout)) {
+               const ParameterPlace& place, const WorkerOptions& options)
+    : impl_(std::make_unique<Impl>(model, objective, weights, place, options)) {
   repair_convolution_gradient();
 }
 
@@ -334,42 +306,64 @@ MicroBatchResult Worker::train(const io::Batch& batch, std::span<const float> fa
                    [&] { return impl_->train(batch, factors, seed, gradient, arrived); });
 }
 
+at::Tensor Worker::Impl::pass(const PassInputs& inputs, GradientSink& to, Arrived arrived) {
+  to.open(leaves, std::move(arrived));
+  at::Tensor loss;
+  {
+    const std::vector<at::Tensor> outputs =
+        forward(inputs.fields.inputs, static_cast<std::byte*>(inputs.buffers.data_ptr()), true);
+    check_once(outputs, inputs.fields.targets);
+    loss = objective.loss(outputs, inputs.fields.targets, inputs.fields.sample_weights,
+                          inputs.factors);
+    const std::vector<std::size_t> cast_only = newly_rounded(loss);
+    if (loss.requires_grad()) loss.backward();
+    for (const std::size_t e : cast_only) leaf_of(e) = rounded[e];
+    leaves_changed = leaves_changed || !cast_only.empty();
+  }
+  to.close();
+  return loss.detach();
+}
+
 MicroBatchResult Worker::Impl::train(const io::Batch& batch, std::span<const float> factors,
                                      std::uint64_t seed, std::span<float> gradient,
                                      const Arrived& arrived) {
   const auto region = enter();
-  const std::vector<ArenaEntry>& entries = weights.layout.entries();
-  MicroBatchResult result{.buffers = weights.buffers,
-                          .arrived = std::vector<std::uint8_t>(entries.size(), 0),
-                          .pending = nullptr};
-  const GradientSink sink{weights.layout, gradient, result.arrived,
-                          arrived,        tensors,  device == nullptr};
-  generator.set_current_seed(seed);
-  for (std::size_t e = 0; e < entries.size(); ++e) {
-    torch::autograd::impl::set_post_acc_grad_hooks(leaf_of(e),
-                                                   std::make_unique<TakeGradient>(sink, e));
+  MicroBatchResult result{.buffers = weights.buffers, .arrived = {}, .pending = nullptr};
+  PassInputs inputs{
+      .fields = batch_tensors(batch, device),
+      .factors = scalars(factors),
+      .buffers = device != nullptr ? buffers_on_device() : bytes_at(result.buffers.bytes)};
+  const auto begin = [&] { generator.set_current_seed(seed); };
+  if (device == nullptr) {
+    sink = std::make_unique<GradientSink>(weights.layout, gradient, tensors);
+    begin();
+    result.loss = pass(inputs, *sink, arrived).item<float>();
+    result.arrived = sink->arrived();
+    return result;
   }
-  const BatchTensors fields = batch_tensors(batch, device);
-  at::Tensor device_buffers;
-  std::byte* buffers = result.buffers.bytes.data();
-  if (device != nullptr) {
-    device_buffers = buffers_on_device();
-    buffers = static_cast<std::byte*>(device_buffers.data_ptr());
-  }
-  {
-    const std::vector<at::Tensor> outputs = forward(fields.inputs, buffers, true);
-    check_once(outputs, fields.targets);
-    const at::Tensor loss = objective.loss(outputs, fields.targets, fields.sample_weights, factors);
-    const std::vector<std::size_t> cast_only = newly_rounded(loss);
-    if (loss.requires_grad()) loss.backward();
-    for (const std::size_t e : cast_only) leaf_of(e) = rounded[e];
-    if (device == nullptr) {
-      result.loss = loss.item<float>();
-    } else {
-      result.pending = sent_back(loss.detach(), device_buffers);
+  BatchGraphs::Result done;
+  if (options.graphs) {
+    if (!graphs) {
+      graphs = std::make_unique<BatchGraphs>(
+          weights.layout, tensors, options.repeats,
+          [this](const PassInputs& in, GradientSink& to, Arrived tell) {
+            return pass(in, to, std::move(tell));
+          },
+          [this](const std::function<void()>& body, std::string& trouble) {
+            return device->record(body, trouble);
+          });
     }
+    done = graphs->run(std::move(inputs), begin, gradient, arrived);
+    // What is recorded reads the old leaves.
+    if (std::exchange(leaves_changed, false)) graphs.reset();
+  } else {
+    sink = std::make_unique<GradientSink>(weights.layout, gradient, tensors);
+    begin();
+    done = {pass(inputs, *sink, arrived), inputs.buffers, sink->arrived()};
   }
-  sink.close();
+  result.arrived = std::move(done.arrived);
+  result.told = done.told;
+  result.pending = sent_back(done.loss, done.buffers);
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/arrival.hpp"
 #include "engine/device/device.hpp"
 #include "engine/objective.hpp"
 #include "engine/weights.hpp"
@@ -25,10 +26,19 @@ struct ParameterPlace {
   Device* device = nullptr;          // null: the host
 };
 
+struct WorkerOptions {
+  Precision precision = Precision::float32;
+  Layout layout = Layout::automatic;
+  bool graphs = true;   // of a device: record micro-batches and replay them (batch_graphs.hpp)
+  bool repeats = true;  // the same micro-batch gives the same bits each time
+};
+
 struct MicroBatchResult {
   float loss = 0;  // scaled: the micro-batch's part of the step's loss
   BufferValues buffers;
   std::vector<std::uint8_t> arrived;  // by arena entry: whether it got a gradient
+  // Of what `arrived` of the call heard.
+  Told told = Told::now;
   // Of a device, until Worker::collect(): loss and buffers on their way.
   struct Pending;
   std::shared_ptr<Pending> pending;
@@ -36,13 +46,11 @@ struct MicroBatchResult {
 
 class Worker {
  public:
-  using Arrived = std::function<void(std::size_t entry)>;
-
   // All must outlive the worker; the weights stay where they are. Only the model's own operators
   // run in lower precision: its outputs are float32 again. Where the layout is automatic, images
   // have their channels last in lower precision, if the model prefers that.
   Worker(const Model& model, const Objective& objective, Weights& weights,
-         const ParameterPlace& place, Precision precision, Layout layout);
+         const ParameterPlace& place, const WorkerOptions& options);
   ~Worker();
 
   // Forward and backward of the sum of (mean loss * factor), one factor a term of the objective.
@@ -50,7 +58,7 @@ class Worker {
   // padding. `arrived` hears of each entry once, when it is there for good: most while backward
   // goes on. Call from one thread at a time. In both calls the buffers of the weights stay as they
   // are. On a device the gradient is device memory with zeros as padding already; the call queues
-  // its work in the compute lane and returns.
+  // its work in the compute lane and returns; where it has been recorded, `arrived` hears nothing.
   MicroBatchResult train(const io::Batch& batch, std::span<const float> factors, std::uint64_t seed,
                          std::span<float> gradient, const Arrived& arrived = {});
 

@@ -30,6 +30,7 @@ void add_bench_step(CLI::App* bench, Commands& commands) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "twin"}))
       ->capture_default_str();
   verb->add_flag("--tensor-float32", arguments.tensor_float32, "On GPUs: train.tensor_float32");
+  verb->add_flag("!--no-graphs", arguments.graphs, "On GPUs: not run.graphs");
   verb->add_flag("--any-algorithm", arguments.any_algorithm, "On GPUs: not run.deterministic");
   verb->add_option("--micro-batch", arguments.micro_batch, "Samples of a forward and backward")
       ->check(CLI::Range(1, 1 << 20));

@@ -125,6 +125,7 @@ engine::RunConfig config_of(const BenchStepArguments& arguments, const Network& 
                        : arguments.overlap == "never" ? engine::Overlap::never
                                                       : engine::Overlap::automatic;
   config.run.deterministic = !arguments.any_algorithm;
+  config.run.graphs = arguments.graphs;
   config.train.tensor_float32 = arguments.tensor_float32;
   config.optimizer.kind =
       arguments.optimizer == "adamw" ? engine::OptimizerKind::adamw : engine::OptimizerKind::sgd;
@@ -212,6 +213,7 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
                                    {"order", arguments.order},
                                    {"overlap", arguments.overlap},
                                    {"wire", arguments.wire},
+                                   {"graphs", arguments.graphs},
                                    {"sent_bytes", sent_bytes},
                                    {"samples_per_second", mean},
                                    {"uncertainty", uncertainty},

@@ -139,7 +139,8 @@ struct BenchStepArguments {
   std::string wire = "float32";
   std::string device = "auto";
   bool tensor_float32 = false;
-  bool any_algorithm = false;    // also those whose bits differ from run to run
+  bool any_algorithm = false;  // also those whose bits differ from run to run
+  bool graphs = true;
   std::int64_t micro_batch = 0;  // 0: the model's usual one
   int workers = 0;               // 0: all cores of the rank
   int steps = 30;

@@ -67,6 +67,12 @@ waits_for_steps() {
     kill -0 "$3" 2>/dev/null || return 1
   done
 }
+# What is recorded and replayed gives the bits of what is queued one by one: of the last run of same_bits.
+without_graphs() {
+  rm -rf "$OUT/runs/queued"
+  train queued 1 "$@" --set run.graphs=false || return 1
+  [ "$(hash_of "$OUT/runs/queued")" = "$(hash_of "$OUT/runs/$1-1")" ]
+}
 ranks_of() { pgrep -f "^hadal train .*runs/$1"; }
 # A run goes from the GPU to the CPU and back, stopped in between.
 moves() {
@@ -110,7 +116,11 @@ proofs() {
   prove doctor hadal doctor
   prove same_bits_mlp same_bits digits-mlp
   prove same_bits_resnet18 same_bits digits-resnet18 --set train.epochs=1
-  prove same_bits_bfloat16 same_bits digits-resnet18 --set train.epochs=1 --set train.precision=bfloat16
+  prove without_graphs without_graphs digits-resnet18 --set train.epochs=1
+  for precision in bfloat16 float16; do
+    prove same_bits_$precision same_bits digits-resnet18 --set train.epochs=1 --set train.precision=$precision
+    prove without_graphs_$precision without_graphs digits-resnet18 --set train.epochs=1 --set train.precision=$precision
+  done
   prove moves_between_cpu_and_gpu moves
   for signal in STOP KILL; do prove "loses_a_rank_$signal" loses_a_rank $signal; done
   if [ $DEVICE = cuda ] && command -v compute-sanitizer >/dev/null; then
@@ -129,9 +139,12 @@ echo
 for network in "resnet50 256 bfloat16" "resnet50 256 float16" "resnet50 128 float32" "resnet18 512 bfloat16" "gpt 64 bfloat16" "mlp 512 float32"; do
   read -r model batch precision <<<"$network"
   for round in 1 2 3; do
-    hadal bench step --device cuda --model "$model" --micro-batch "$batch" --precision "$precision" --steps 30 --json 2>/dev/null |
-      tee -a "$OUT/steps.jsonl" | "$PYTHON" -c 'import json, sys
-print("hadal  {model} {micro_batch} {precision}: {samples_per_second:.1f} samples/s".format(**json.load(sys.stdin)))'
+    for graphs in "" --no-graphs; do
+      # shellcheck disable=SC2086
+      hadal bench step --device cuda --model "$model" --micro-batch "$batch" --precision "$precision" --steps 30 --json $graphs 2>/dev/null |
+        tee -a "$OUT/steps.jsonl" | "$PYTHON" -c 'import json, sys
+print("hadal  {model} {micro_batch} {precision}, graphs {graphs}: {samples_per_second:.1f} samples/s".format(**json.load(sys.stdin)))'
+    done
     [ "$model $precision" = "resnet50 float16" ] || [ "$model" != resnet50 ] || "$PYTHON" "$HERE/peer.py" "$batch" "$precision" | tee -a "$OUT/peers.txt"
   done
 done

@@ -1,12 +1,15 @@
 #include <ATen/Context.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -33,6 +36,18 @@ class CudaRegion : public Device::Region {
 
  private:
   c10::cuda::CUDAStreamGuard guard_;
+};
+
+// Its events go back to the device's after the recording that holds them has gone.
+struct CudaGraph : Device::Graph {
+  explicit CudaGraph(c10::cuda::CUDAStream s) : stream(s) {}
+  void replay() override {
+    const c10::cuda::CUDAStreamGuard here(stream);
+    recording.replay();
+  }
+  c10::cuda::CUDAStream stream;
+  std::vector<Device::Mark> marks;
+  at::cuda::CUDAGraph recording;
 };
 
 class CudaDevice : public Device {
@@ -116,7 +131,14 @@ class CudaDevice : public Device {
     const c10::cuda::CUDAGuard here(ordinal_);
     const cudaEvent_t event = take_event();
     Mark mark(event, [this](void* e) { give_back(static_cast<cudaEvent_t>(e)); });
-    HADAL_CHECK_CUDA(::cudaEventRecord(event, raw(lane)));
+    CudaGraph* const graph = lane == Lane::compute ? recording_.load() : nullptr;
+    if (graph == nullptr) {
+      HADAL_CHECK_CUDA(::cudaEventRecord(event, raw(lane)));
+    } else {
+      // One that others can wait for, outside of the recording.
+      HADAL_CHECK_CUDA(::cudaEventRecordWithFlags(event, raw(lane), cudaEventRecordExternal));
+      graph->marks.push_back(mark);
+    }
     return mark;
   }
   void wait(Lane lane, const Mark& mark) override {
@@ -130,7 +152,55 @@ class CudaDevice : public Device {
     return true;
   }
 
+  // What libtorch takes in between lies in memory of the recordings' own; they take turns in it,
+  // and nothing of it outlives a replay.
+  std::unique_ptr<Graph> record(const std::function<void()>& body, std::string& trouble) override {
+    const auto region = enter(Lane::compute);
+    // Memory that lies idle cannot be given back while a recording is made.
+    HADAL_CHECK_CUDA(::cudaStreamSynchronize(raw(Lane::compute)));
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    auto graph = std::make_unique<CudaGraph>(streams_[static_cast<std::size_t>(Lane::compute)]);
+    recording_ = graph.get();
+    try {
+      graph->recording.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+      body();
+      graph->recording.capture_end();
+      recording_ = nullptr;
+      return graph;
+    } catch (const c10::Error& error) {
+      trouble = error.what_without_backtrace();
+    } catch (const io::Error& error) {
+      trouble = error.what();
+    }
+    recording_ = nullptr;
+    give_up_recording();
+    trouble = trouble.substr(0, trouble.find('\n'));
+    return nullptr;
+  }
+
  private:
+  // libtorch leaves the stream, its allocator and its generator in the middle of a recording that
+  // fails.
+  void give_up_recording() {
+    cudaStreamCaptureStatus state = cudaStreamCaptureStatusNone;
+    static_cast<void>(::cudaStreamIsCapturing(raw(Lane::compute), &state));
+    if (state != cudaStreamCaptureStatusNone) {
+      cudaGraph_t rest = nullptr;
+      static_cast<void>(::cudaStreamEndCapture(raw(Lane::compute), &rest));
+      if (rest != nullptr) static_cast<void>(::cudaGraphDestroy(rest));
+    }
+    static_cast<void>(::cudaGetLastError());
+    for (auto* const end : {&c10::cuda::CUDACachingAllocator::endAllocateToPool,
+                            &c10::cuda::CUDACachingAllocator::releasePool}) {
+      try {
+        end(ordinal_, pool_);
+      } catch (const c10::Error&) {
+        // It has come as far as that by itself.
+      }
+    }
+    generator_.graphsafe_set_state(at::cuda::detail::createCUDAGenerator(ordinal_));
+  }
+
   // cuBLAS gives the same bits from run to run only with a workspace of a fixed size (its manual,
   // "Results Reproducibility"); it reads the variable when it starts.
   static void set_up_torch(const DeviceOptions& options) {
@@ -173,6 +243,8 @@ class CudaDevice : public Device {
                                                 c10::cuda::getDefaultCUDAStream(),
                                                 c10::cuda::getDefaultCUDAStream()};
   at::Generator generator_;
+  c10::MempoolId_t pool_ = at::cuda::graph_pool_handle();  // of recordings
+  std::atomic<CudaGraph*> recording_{nullptr};             // that is being made
   std::mutex mutex_;
   std::vector<cudaEvent_t> idle_;  // events that nobody has marked with
 };

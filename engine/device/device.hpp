@@ -72,6 +72,17 @@ class Device {
   // Whether it has been reached. Throws where the device has failed.
   virtual bool reached(const Mark& mark) = 0;
 
+  // Calls that were queued into the compute lane, to be queued again as one.
+  struct Graph {
+    virtual ~Graph() = default;
+    virtual void replay() = 0;
+  };
+  // Has `body` queue into the compute lane, where nothing is done then but at each replay, with the
+  // memory that was there (the twin does it twice). Marks that it sets are reached anew by each
+  // replay. Null, and why, where something in it cannot be recorded.
+  virtual std::unique_ptr<Graph> record(const std::function<void()>& body,
+                                        std::string& trouble) = 0;
+
   // The host waits for the mark, looking after `meanwhile` (which throws where waiting is in vain).
   void wait(const Mark& mark, const std::function<void()>& meanwhile = {});
   // The host waits for all that is in the lane.

@@ -35,6 +35,7 @@ DeviceStep::DeviceStep(const RunConfig& config, Communicator& comm, Session& ses
   for (int k = 0; k < buffers; ++k) {
     buffers_.emplace_back(messages_.allocate(count * sizeof(float)), count);
   }
+  recorded_.resize(buffers_.size());
   weights_.push(state_.weights);
   state_.weights.rounded_is_filled = true;
   optimizer_.push();
@@ -83,17 +84,34 @@ void DeviceStep::take_gradient(Worker& worker, std::size_t number) {
   const MicroBatchJob& job = jobs_[number];
   const bool last = number + 1 == jobs_.size();
   const int buffer = take_buffer();
-  const Worker::Arrived arrived = [&](std::size_t entry) {
+  const Arrived arrived = [&](std::size_t entry) {
     const ArenaEntry& its = layout_.entries()[entry];
     if (its.count == 0) return;
     for (std::size_t b = its.first_bucket; b <= its.last_bucket; ++b) {
       if (--missing_[b] == 0) complete_[b] = device_.mark(Lane::compute);
     }
   };
-  results_[number] = worker.train(*job.batch, job.factors, job.seed, values(buffer),
-                                  last ? arrived : Worker::Arrived());
+  results_[number] =
+      worker.train(*job.batch, job.factors, job.seed, values(buffer), last ? arrived : Arrived());
+  if (last) settle_marks(results_[number].told, recorded_[static_cast<std::size_t>(buffer)]);
   // The last one is added where the ranks' sum begins.
   fold_->arrive(job.leaf, buffer, !last);
+}
+
+// When the buckets of the last micro-batch are complete.
+void DeviceStep::settle_marks(Told told, std::vector<Device::Mark>& recorded) {
+  switch (told) {
+    case Told::now:
+      recorded = complete_;
+      break;
+    case Told::before:
+      if (recorded.empty()) return settle_marks(Told::wrong, recorded);
+      complete_ = recorded;
+      break;
+    case Told::wrong:
+      complete_.assign(complete_.size(), device_.mark(Lane::compute));
+      break;
+  }
 }
 
 void DeviceStep::start_sum() {

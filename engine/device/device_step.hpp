@@ -38,6 +38,7 @@ class DeviceStep : public StepRunner {
  private:
   void compute(Worker& worker);
   void take_gradient(Worker& worker, std::size_t number);
+  void settle_marks(Told told, std::vector<Device::Mark>& recorded);
   void start_sum();
   int take_buffer();
   std::span<float> values(int buffer) const {
@@ -71,6 +72,8 @@ class DeviceStep : public StepRunner {
   std::optional<CanonicalFold<int>> fold_;
   std::vector<std::size_t> missing_;    // by bucket: entries of the last micro-batch
   std::vector<Device::Mark> complete_;  // by bucket
+  // By buffer: those that a recording of a last micro-batch sets.
+  std::vector<std::vector<Device::Mark>> recorded_;
   std::span<float> gradient_;
 };
 

@@ -27,6 +27,10 @@ void add_run(Table& table) {
   table.set("run.deterministic", plain(Kind::boolean), true, Bound::identity,
             "On GPUs, only algorithms that give the same bits each time.",
             [](RunConfig& c, const json& v) { c.run.deterministic = v; });
+  table.set(
+      "run.graphs", plain(Kind::boolean), true, Bound::free,
+      "On GPUs, record forward and backward once and replay them as one launch. Changes no bit.",
+      [](RunConfig& c, const json& v) { c.run.graphs = v; });
   table.set("run.threads", integer(1, 1024), 1, Bound::identity,
             "Cores of one worker's operators. Another number gives other bits.",
             [](RunConfig& c, const json& v) { c.run.threads = v; });
