@@ -30,6 +30,17 @@ void check(cudaError_t code, const char* call) {
 }
 #define HADAL_CHECK_CUDA(call) check(call, #call)
 
+// Without its links to others.
+CudaFacts own_facts(int ordinal) {
+  cudaDeviceProp told{};
+  HADAL_CHECK_CUDA(::cudaGetDeviceProperties(&told, ordinal));
+  return {.name = told.name,
+          .capability = 10 * told.major + told.minor,
+          .bytes = told.totalGlobalMem,
+          .reaches = {},
+          .linked = {}};
+}
+
 class CudaRegion : public Device::Region {
  public:
   explicit CudaRegion(const c10::cuda::CUDAStream& stream) : guard_(stream) {}
@@ -66,11 +77,7 @@ class CudaDevice : public Device {
     for (cudaEvent_t event : idle_) ::cudaEventDestroy(event);
   }
 
-  std::string name() const override {
-    cudaDeviceProp facts{};
-    HADAL_CHECK_CUDA(::cudaGetDeviceProperties(&facts, ordinal_));
-    return facts.name;
-  }
+  std::string name() const override { return own_facts(ordinal_).name; }
   c10::Device tensors() const override { return {at::kCUDA, ordinal_}; }
   at::Generator& generator() override { return generator_; }
   kernels::Stream stream(Lane lane) const override { return kernels::Stream::cuda(raw(lane)); }
@@ -263,7 +270,7 @@ std::unique_ptr<Device> cuda_device(int ordinal, const DeviceOptions& options) {
     throw io::Error(io::ErrorKind::launch,
                     fmt::format("GPU {} is wanted, this process sees {}", ordinal, count));
   }
-  const CudaFacts facts = cuda_device_facts(ordinal);
+  const CudaFacts facts = own_facts(ordinal);
   if (facts.capability < cuda_oldest_capability()) {
     throw io::Error(
         io::ErrorKind::launch,
@@ -292,10 +299,7 @@ std::string cuda_device_address(int ordinal) {
 }
 
 CudaFacts cuda_device_facts(int ordinal) {
-  cudaDeviceProp told{};
-  HADAL_CHECK_CUDA(::cudaGetDeviceProperties(&told, ordinal));
-  CudaFacts facts{
-      .name = told.name, .capability = 10 * told.major + told.minor, .bytes = told.totalGlobalMem};
+  CudaFacts facts = own_facts(ordinal);
   for (int other = 0; other < cuda_device_count(); ++other) {
     int reaches = other == ordinal, atomics = other == ordinal;
     if (other != ordinal) {

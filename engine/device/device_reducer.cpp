@@ -73,20 +73,47 @@ void DeviceReducer::reduce(const Leaves& leaves, std::span<const GradientSource>
   const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
   const bool halves = ranks() > 1 && can_halve(leaves);
   for (const Group& group : groups_) {
-    for (std::size_t b = group.first; b < group.last && !ready.empty(); ++b) {
-      device_.wait(kLane, ready[b]);
-    }
+    await(group, ready);
     if (ranks() > 1 && !halves) {
       send_to_owners(group, leaves, root, own, result);
       continue;
     }
     const kernels::TreeNode node =
         halves ? leaves.nodes(shares_[static_cast<std::size_t>(rank())]).front() : root;
-    const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
-    sum_.run(
-        kLane, leaves, node, own, begin,
-        result.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(elements(group))));
+    sum_.run(kLane, leaves, node, own, layout_.pieces(group.first, 0, 1, 1).begin,
+             of_group(group, result));
     if (halves) halve(group, result);
+  }
+}
+
+void DeviceReducer::await(const Group& group, std::span<const Device::Mark> ready) {
+  for (std::size_t b = group.first; b < group.last && !ready.empty(); ++b) {
+    device_.wait(kLane, ready[b]);
+  }
+}
+
+std::span<float> DeviceReducer::of_group(const Group& group, std::span<float> arena) const {
+  return arena.subspan(static_cast<std::size_t>(layout_.pieces(group.first, 0, 1, 1).begin),
+                       static_cast<std::size_t>(elements(group)));
+}
+
+void DeviceReducer::reduce_fast(std::span<const GradientSource> own,
+                                std::span<const Device::Mark> ready, std::span<float> result) {
+  for (const Group& group : groups_) {
+    await(group, ready);
+    const std::span<float> sum = of_group(group, result);
+    if (own.empty()) device_.clear(kLane, std::as_writable_bytes(sum));
+    for (const GradientSource& source : own) {
+      if (source.values == result.data()) continue;
+      const std::span<const float> whole(source.values, result.size());
+      kernels::add_into(
+          device_.stream(kLane), sum,
+          whole.subspan(static_cast<std::size_t>(sum.data() - result.data()), sum.size()));
+    }
+    if (ranks() == 1) continue;
+    messages_.all_reduce(sum, kLane);
+    // As a ring sends them.
+    sent_bytes_ += 2 * static_cast<std::int64_t>(sum.size_bytes()) * (ranks() - 1) / ranks();
   }
 }
 

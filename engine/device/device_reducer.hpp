@@ -31,6 +31,11 @@ class DeviceReducer {
   void reduce(const Leaves& leaves, std::span<const GradientSource> own,
               std::span<const Device::Mark> ready, std::span<float> result);
 
+  // Collective. The same in whatever order the library adds up; each rank's own sources first.
+  // Without sources it has none to add.
+  void reduce_fast(std::span<const GradientSource> own, std::span<const Device::Mark> ready,
+                   std::span<float> result);
+
   // Collective. Every rank's owned slices of `arena` to all ranks.
   void gather(std::span<float> arena);
 
@@ -51,6 +56,8 @@ class DeviceReducer {
 
   int rank() const { return comm_.rank(); }
   int ranks() const { return comm_.size(); }
+  void await(const Group& group, std::span<const Device::Mark> ready);
+  std::span<float> of_group(const Group& group, std::span<float> arena) const;
   bool can_halve(const Leaves& leaves) const;
   void halve(const Group& group, std::span<float> result);
   void send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,

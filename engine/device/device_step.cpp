@@ -120,18 +120,13 @@ void DeviceStep::start_sum() {
     own.push_back({node, values(buffer).data()});
   }
   gradient_ = own.empty() ? values(take_buffer()) : values(fold_->nodes().begin()->second);
-  if (!fast_) {
-    reducer_.reduce(*leaves_, own, jobs_.empty() ? std::span<const Device::Mark>() : complete_,
-                    gradient_);
-    return;
+  const std::span<const Device::Mark> ready =
+      jobs_.empty() ? std::span<const Device::Mark>() : complete_;
+  if (fast_) {
+    reducer_.reduce_fast(own, ready, gradient_);
+  } else {
+    reducer_.reduce(*leaves_, own, ready, gradient_);
   }
-  device_.wait(Lane::reduce, device_.mark(Lane::compute));
-  if (own.empty()) device_.clear(Lane::reduce, std::as_writable_bytes(gradient_));
-  for (std::size_t k = 1; k < own.size(); ++k) {
-    kernels::add_into(device_.stream(Lane::reduce), gradient_,
-                      std::span(own[k].values, gradient_.size()));
-  }
-  if (comm_.size() > 1) messages_.all_reduce(gradient_, Lane::reduce);
 }
 
 StepRunner::Computed DeviceStep::finish() {
