@@ -1,6 +1,7 @@
 #include "engine/batch_graphs.hpp"
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -77,7 +78,14 @@ BatchGraphs::Result BatchGraphs::run(PassInputs inputs, const Seed& seed, std::s
   seen_ = shapes == shapes_ ? seen_ + 1 : 1;
   shapes_ = std::move(shapes);
   if (seen_ <= kBefore) return queue(inputs, seed, gradient, std::move(tell));
-  return record(inputs, seed, gradient, std::move(tell));
+  try {
+    return record(inputs, seed, gradient, tell);
+  } catch (const c10::OutOfMemoryError&) {
+    stop("the model's operators are queued one by one: there is no memory for a recording of them");
+  }
+  Result result = queue(inputs, seed, gradient, {});
+  if (tell != nullptr) result.told = Told::wrong;
+  return result;
 }
 
 BatchGraphs::Result BatchGraphs::queue(const PassInputs& inputs, const Seed& seed,
@@ -104,8 +112,8 @@ void BatchGraphs::fill_slot(const PassInputs& inputs) {
   }
 }
 
-BatchGraphs::Result BatchGraphs::record(PassInputs& inputs, const Seed& seed,
-                                        std::span<float> gradient, Arrived tell) {
+BatchGraphs::Result BatchGraphs::record(const PassInputs& inputs, const Seed& seed,
+                                        std::span<float> gradient, const Arrived& tell) {
   const bool tells = tell != nullptr;
   if (slot_shapes_.empty()) {
     slot_ = inputs;
@@ -130,7 +138,7 @@ BatchGraphs::Result BatchGraphs::record(PassInputs& inputs, const Seed& seed,
   std::string trouble;
   Recording* const its = recording.get();
   its->graph = record_(
-      [this, its, tell = std::move(tell)] {
+      [this, its, tell] {
         const at::Tensor loss = pass_(slot_, its->sink, its->tells ? tell : nullptr);
         slot_loss_.copy_(loss, /*non_blocking=*/true);
       },
@@ -158,6 +166,8 @@ BatchGraphs::Result BatchGraphs::record(PassInputs& inputs, const Seed& seed,
 void BatchGraphs::stop(const std::string& reason) {
   stopped_ = true;
   recordings_.clear();
+  slot_ = {};
+  slot_loss_.reset();
   io::log_once(io::LogLevel::warning, reason);
 }
 

@@ -54,7 +54,8 @@ class BatchGraphs {
   using Key = std::pair<float*, bool>;
 
   Result queue(const PassInputs& inputs, const Seed& seed, std::span<float> gradient, Arrived tell);
-  Result record(PassInputs& inputs, const Seed& seed, std::span<float> gradient, Arrived tell);
+  Result record(const PassInputs& inputs, const Seed& seed, std::span<float> gradient,
+                const Arrived& tell);
   Result replay(const PassInputs& inputs, const Seed& seed, const Recording& recording);
   void fill_slot(const PassInputs& inputs);
   void stop(const std::string& reason);

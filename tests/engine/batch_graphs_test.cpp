@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <c10/util/Exception.h>
 
 #include <cmath>
 
@@ -18,7 +19,7 @@ namespace {
 // A network of one parameter, whose loss depends on everything that a pass reads.
 class Network {
  public:
-  enum class Records { well, never, other_bits };
+  enum class Records { well, never, other_bits, without_memory };
 
   explicit Network(Records records = Records::well)
       : records_(records),
@@ -96,6 +97,9 @@ class Network {
       return nullptr;
     }
     body();
+    if (records_ == Records::without_memory) {
+      throw c10::OutOfMemoryError({__func__, __FILE__, __LINE__}, "full");
+    }
     return std::make_unique<Graph>(*this, body);
   }
 
@@ -184,7 +188,8 @@ TEST_CASE("shapes that change all the time are never recorded") {
 }
 
 TEST_CASE("a pass that cannot be recorded, or that gives other bits then, is queued for good") {
-  for (const auto records : {Network::Records::never, Network::Records::other_bits}) {
+  for (const auto records :
+       {Network::Records::never, Network::Records::other_bits, Network::Records::without_memory}) {
     Network network(records);
     for (int turn = 0; turn < 8; ++turn) {
       CAPTURE(turn);
