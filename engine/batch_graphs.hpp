@@ -2,8 +2,8 @@
 // Forward and backward of a micro-batch as one launch: what they queue on a device is recorded when
 // it has been queued a few times, and replayed from then on. The host spends no more time on each
 // operator, which is most of a step where batches are small. Nothing else changes: a recording is
-// used only if it has given, once, the very bits of the operators queued one by one, and what
-// cannot be recorded is queued as before.
+// used only if it has given, of two micro-batches, the very bits of the operators queued one by
+// one, and what cannot be recorded is queued as before.
 
 #include <functional>
 #include <map>
@@ -56,6 +56,8 @@ class BatchGraphs {
   Result queue(const PassInputs& inputs, const Seed& seed, std::span<float> gradient, Arrived tell);
   Result record(const PassInputs& inputs, const Seed& seed, std::span<float> gradient,
                 const Arrived& tell);
+  Result compare(const PassInputs& inputs, const Seed& seed, std::span<float> gradient,
+                 Recording& recording);
   Result replay(const PassInputs& inputs, const Seed& seed, const Recording& recording);
   void fill_slot(const PassInputs& inputs);
   void stop(const std::string& reason);
