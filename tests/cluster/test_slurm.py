@@ -13,7 +13,7 @@ from conftest import HADAL, until
 SHORT = 60
 LONG = 6000
 # More than the shortest job that Slurm allows has time for.
-LONGEST = 14000
+LONGEST = 24000
 
 
 def without_repeats(steps):
