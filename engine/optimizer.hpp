@@ -80,6 +80,10 @@ class Optimizer {
   // What multiplies LAMB's update on its way into the parameter.
   float lamb_factor_of(std::size_t entry, double lr) const;
 
+  // The state whose values parameters follow, if there is one.
+  std::optional<std::size_t> master_state() const {
+    return has_masters_ ? std::optional(master_) : std::nullopt;
+  }
   // What the last update has added to the owned slices, where parameters follow masters, else null:
   // whoever adds it to the parameters before has them. Stays where it is.
   const Changes* changes() const { return has_masters_ ? &changes_ : nullptr; }

@@ -26,15 +26,6 @@ std::optional<WireParts> wire_parts(const TrainOptions& train) {
   return parts;
 }
 
-// See shares_of(): one for each host, the rest in proportion to its ranks.
-std::int64_t WireParts::most_on_a_host(const HostMemory::Hosts& hosts) const {
-  std::int64_t widest = 0;
-  for (const std::vector<int>& host : hosts) widest = std::max(widest, std::ssize(host));
-  const std::int64_t ranks = rank_count(hosts);
-  const std::int64_t rest = count - std::ssize(hosts);
-  return std::min(count, 1 + (rest * widest + ranks - 1) / ranks);
-}
-
 std::vector<Share> shares_of(std::int64_t items, const HostMemory::Hosts& hosts,
                              const std::optional<WireParts>& parts) {
   const std::int64_t ranks = rank_count(hosts);
@@ -73,21 +64,23 @@ PartRounding::PartRounding(const WireParts& parts, const std::vector<Share>& sha
       elements_(elements),
       left_out_(reinterpret_cast<float*>(memory.data())),
       speakers_(static_cast<std::size_t>(parts.count)) {
-  const auto part_of = [&](std::int64_t micro_batch) {
-    return (micro_batch + parts.micro_batches() - 1) / parts.micro_batches();
-  };
   for (std::size_t h = 0; h < host.hosts().size(); ++h) {
     const std::vector<int>& ranks = host.hosts()[h];
-    const std::int64_t first = part_of(shares[static_cast<std::size_t>(ranks.front())].begin);
-    const std::int64_t last = part_of(shares[static_cast<std::size_t>(ranks.back())].end);
+    const std::int64_t first = parts.part_at(shares[static_cast<std::size_t>(ranks.front())].begin);
+    const std::int64_t last = parts.part_at(shares[static_cast<std::size_t>(ranks.back())].end);
     std::fill(speakers_.begin() + first, speakers_.begin() + last, ranks.front());
     if (static_cast<int>(h) == host.host()) first_ = first;
   }
 }
 
-std::size_t PartRounding::bytes(const WireParts& parts, const HostMemory::Hosts& hosts,
-                                std::int64_t elements) {
-  return static_cast<std::size_t>(parts.most_on_a_host(hosts) * elements) * sizeof(float);
+std::size_t PartRounding::bytes(const WireParts& parts, const std::vector<Share>& shares,
+                                const HostMemory::Hosts& hosts, std::int64_t elements) {
+  std::int64_t most = 0;
+  for (const std::vector<int>& host : hosts) {
+    most = std::max(most, parts.part_at(shares[static_cast<std::size_t>(host.back())].end) -
+                              parts.part_at(shares[static_cast<std::size_t>(host.front())].begin));
+  }
+  return static_cast<std::size_t>(most * elements) * sizeof(float);
 }
 
 void PartRounding::round(kernels::TreeNode part, std::int64_t begin, std::span<float> rounded,

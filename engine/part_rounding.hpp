@@ -21,8 +21,10 @@ struct WireParts {
       0;  // of the parts that have micro-batches: the most hosts that can take part
 
   std::int64_t micro_batches() const { return std::int64_t{1} << level; }  // of a part
-  // Of one host's parts at most, on these hosts or on more.
-  std::int64_t most_on_a_host(const HostMemory::Hosts& hosts) const;
+  // The first part that begins at a micro-batch, or after it.
+  std::int64_t part_at(std::int64_t micro_batch) const {
+    return (micro_batch + micro_batches() - 1) / micro_batches();
+  }
 };
 
 // Nothing where gradients travel in float32.
@@ -39,8 +41,8 @@ class PartRounding {
   // first.
   PartRounding(const WireParts& parts, const std::vector<Share>& shares, const HostMemory& host,
                std::span<std::byte> memory, std::int64_t elements);
-  static std::size_t bytes(const WireParts& parts, const HostMemory::Hosts& hosts,
-                           std::int64_t elements);
+  static std::size_t bytes(const WireParts& parts, const std::vector<Share>& shares,
+                           const HostMemory::Hosts& hosts, std::int64_t elements);
 
   bool is_part(kernels::TreeNode node) const { return node.level == parts_.level; }
   // rounded = the elements from `begin` on of a part of this host, rounded with what the step
@@ -48,6 +50,7 @@ class PartRounding {
   void round(kernels::TreeNode part, std::int64_t begin, std::span<float> rounded,
              std::span<const float> value) const;
 
+  const WireParts& parts() const { return parts_; }
   // For checkpoints.
   std::int64_t part_count() const { return parts_.count; }
   // The first rank of the part's host, which has to do with it in the name of all.

@@ -23,10 +23,10 @@ std::int64_t micro_batches(const TrainOptions& train) {
   return train.global_batch / train.micro_batch;
 }
 
-// Gradient buffers of a rank, on hosts like these, with so many workers each.
-int buffers_for(const TrainOptions& train, const HostMemory::Hosts& hosts, int workers) {
+// Gradient buffers of a rank, where these are the shares, with so many workers each.
+int buffers_for(const std::vector<Share>& shares, int workers) {
   int most = 1;
-  for (const Share& share : shares_of(micro_batches(train), hosts, wire_parts(train))) {
+  for (const Share& share : shares) {
     most = std::max(most, GradientPool::buffers_for(share, workers));
   }
   return most;
@@ -160,8 +160,6 @@ void Session::open_place(const RunConfig& config, const Place& place, Communicat
       throw io::Error(io::ErrorKind::config, what + "; set run.device = \"cpu\"");
     };
     if (!config.model.script.empty()) refuse("model.script is for the CPU only");
-    if (config.train.wire == Wire::bfloat16)
-      refuse("train.wire = \"bfloat16\" is for the CPU only");
   });
   if (!device_) return;
   messages_ = connect_devices(comm, *device_, {.timeout = config.run.collective_timeout});
@@ -176,37 +174,54 @@ void Session::take_weights() {
 void Session::take_memory(const RunConfig& config, const Place& place, Communicator& comm,
                           const Weights::Layouts& layouts, Purpose purpose) {
   const std::size_t weights = layouts.bytes(rounded_copy(config, purpose));
-  if (purpose == Purpose::apply || device_) {
+  if (purpose == Purpose::apply) {
     host_ = std::make_unique<HostMemory>(comm, weights, 0);
     return;
   }
   const std::optional<WireParts> parts = wire_parts(config.train);
   const std::int64_t elements = layouts.trained.size();
+  // Those that share parts out: the ranks of a host add up in its memory, devices each in their
+  // own.
+  const auto places_of = [&](const HostMemory::Hosts& hosts) {
+    if (!device_) return hosts;
+    HostMemory::Hosts places;
+    for (const std::vector<int>& host : hosts) {
+      for (const int rank : host) places.push_back({rank});
+    }
+    return places;
+  };
+  const auto fit = [&](const HostMemory::Hosts& places) {
+    return !parts || std::ssize(places) <= parts->count;
+  };
   HostMemory::Hosts planned;
   int buffers = 1;
   host_ = std::make_unique<HostMemory>(comm, [&](const HostMemory::Hosts& hosts) {
     planned = hosts;
-    if (parts && std::ssize(hosts) > parts->count) return HostMemory::Sizes{};
-    buffers = buffers_for(config.train, hosts, place.workers);
+    const HostMemory::Hosts places = places_of(hosts);
+    if (!fit(places)) return HostMemory::Sizes{};
+    shares_ = shares_of(micro_batches(config.train), places, parts);
+    HostMemory::Sizes sizes{
+        .common = weights + (parts ? PartRounding::bytes(*parts, shares_, hosts, elements) : 0)};
+    if (device_) return sizes;
+    buffers = buffers_for(shares_, place.workers);
     if (place.memory_bytes > 0 && elements > 0) {
       // Shared memory is taken at once, before it is known how many workers it can hold.
       const std::int64_t each = elements * std::int64_t{sizeof(float)};
-      buffers = static_cast<int>(std::clamp<std::int64_t>(
-          place.memory_bytes / 2 / each, buffers_for(config.train, hosts, 1), buffers));
+      buffers = static_cast<int>(std::clamp<std::int64_t>(place.memory_bytes / 2 / each,
+                                                          buffers_for(shares_, 1), buffers));
     }
-    return HostMemory::Sizes{
-        .common = weights + (parts ? PartRounding::bytes(*parts, hosts, elements) : 0),
-        .part = GradientPool::bytes(elements, buffers)};
+    sizes.part = GradientPool::bytes(elements, buffers);
+    return sizes;
   });
   run_collectively(comm, "sharing out the parts of a step", [&] {
     if (!parts) return;
-    const std::string cure = fmt::format(
-        "hosts that have micro-batches for train.wire_parts = {}; raise wire_parts, or "
-        "set train.wire = \"float32\"",
-        config.train.wire_parts);
-    if (std::ssize(planned) > parts->count) {
-      throw io::Error(io::ErrorKind::config, fmt::format("{} hosts, but there are at most {} {}",
-                                                         planned.size(), parts->count, cure));
+    if (const HostMemory::Hosts places = places_of(planned); !fit(places)) {
+      throw io::Error(
+          io::ErrorKind::config,
+          fmt::format("{} {}, but there are at most {} that have micro-batches for "
+                      "train.wire_parts = {}; raise wire_parts, or set train.wire = \"float32\"",
+                      places.size(), device_ ? "devices" : "hosts", parts->count,
+                      config.train.wire_parts));
     }
     if (host_->hosts() != planned) {
       throw io::Error(
@@ -215,10 +230,10 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
           "one rank a host, or set train.wire = \"float32\"");
     }
   });
-  gradients_ = std::make_unique<GradientPool>(*host_, elements, buffers);
+  shares_ = shares_of(micro_batches(config.train), places_of(host_->hosts()), parts);
+  if (!device_) gradients_ = std::make_unique<GradientPool>(*host_, elements, buffers);
   if (!parts) return;
-  rounding_.emplace(*parts, shares_of(micro_batches(config.train), planned, parts), *host_,
-                    host_->common().subspan(weights), elements);
+  rounding_.emplace(*parts, shares_, *host_, host_->common().subspan(weights), elements);
 }
 
 void Session::start_workers(const RunConfig& config, const Place& place, Communicator& comm,

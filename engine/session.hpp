@@ -40,6 +40,8 @@ class Session {
     options.raw_images = device_ != nullptr;
     return options;
   }
+  // A step's micro-batches by rank.
+  const std::vector<Share>& shares() const { return shares_; }
   // Collective. After the host's weights have been changed: takes them to the device.
   void take_weights();
   // Of the host's cores.
@@ -60,6 +62,7 @@ class Session {
   std::unique_ptr<Model> model_;
   std::unique_ptr<HostMemory> host_;
   std::unique_ptr<GradientPool> gradients_;
+  std::vector<Share> shares_;
   std::optional<PartRounding> rounding_;  // until the state has it
   std::unique_ptr<TrainingState> state_;
   std::unique_ptr<DeviceWeights> device_weights_;

@@ -71,7 +71,7 @@ Trainer::Trainer(const RunConfig& config, const TrainingPlan& plan, Communicator
       model_(session.model()),
       index_(index),
       state_(session.state()),
-      shares_(shares_of(plan.micro_batches, session.host().hosts(), wire_parts(config.train))),
+      shares_(session.shares()),
       share_(shares_[static_cast<std::size_t>(comm.rank())]),
       schedule_(config.schedule, config.optimizer.lr, plan.steps, plan.steps_per_epoch),
       order_(order_options(config, index)),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernels/adamw.hpp"
 #include "kernels/average.hpp"
@@ -46,6 +47,10 @@ DeviceOptimizer::DeviceOptimizer(Device& device, Optimizer& optimizer, const Are
   for (std::size_t s = 0; s < optimizer.state_names().size(); ++s) {
     states_.emplace_back(device, optimizer.state(s).size());
   }
+  if (const auto master = optimizer.master_state()) {
+    used_ = DeviceArray<float>(device, optimizer.state(*master).size());
+    changes_ = DeviceArray<std::uint16_t>(device, static_cast<std::size_t>(layout.size()));
+  }
   sums_ = DeviceArray<double>(device, 2 * blocks.size());
   rows_ = DeviceArray<std::byte>(device, layout.entries().size() * kRowBytes);
   host_sums_ = {device.allocate_host(sums_.bytes().size()), sums_.size()};
@@ -84,10 +89,23 @@ std::vector<double> DeviceOptimizer::squares(Lane lane, const float* gradient,
 kernels::UpdateMemory DeviceOptimizer::memory_of(const DeviceWeights& weights,
                                                  const float* gradient) const {
   kernels::UpdateMemory memory{.param = weights.parameters().data(), .grad = gradient};
-  const std::size_t own = states_.size() - (optimizer_.has_average() ? 1 : 0);
+  const std::size_t own =
+      states_.size() - (optimizer_.has_average() ? 1 : 0) - (has_masters() ? 1 : 0);
   if (own > 0) memory.first = states_[0].data();
   if (own > 1) memory.second = states_[1].data();
   return memory;
+}
+
+kernels::MasterMemory DeviceOptimizer::masters_of(const DeviceWeights& weights) const {
+  return {.param = weights.parameters().data(),
+          .change = changes_.data(),
+          .master = states_[*optimizer_.master_state()].data(),
+          .used = used_.data()};
+}
+
+void DeviceOptimizer::take_masters(const DeviceWeights& weights) {
+  if (!has_masters() || std::exchange(masters_are_taken_, true)) return;
+  kernels::take_masters(device_.stream(Lane::compute), table(), masters_of(weights));
 }
 
 // One row a parameter, in device memory. They are written anew when the kernels that read the last
@@ -110,6 +128,7 @@ std::vector<double> DeviceOptimizer::measure(const DeviceWeights& weights, const
                                              double lr, std::int64_t update, float grad_scale) {
   const kernels::Stream stream = device_.stream(Lane::compute);
   const kernels::UpdateMemory memory = memory_of(weights, gradient);
+  take_masters(weights);
   kernels::sums_of_squares(stream, table(), memory.param, sums_.data(), 2);
   if (optimizer_.options().kind == OptimizerKind::lars) {
     kernels::sums_of_squares(stream, table(), gradient, sums_.data() + 1, 2);
@@ -132,6 +151,7 @@ void DeviceOptimizer::update(const DeviceWeights& weights, const float* gradient
                              std::int64_t update, float grad_scale, bool rounds) {
   const kernels::Stream stream = device_.stream(Lane::compute);
   kernels::UpdateMemory memory = memory_of(weights, gradient);
+  take_masters(weights);
   if (rounds && !weights.rounded().empty()) memory.rounded = weights.rounded().data();
   if (optimizer_.has_average()) {
     memory.average = states_.back().data();
@@ -159,6 +179,8 @@ void DeviceOptimizer::update(const DeviceWeights& weights, const float* gradient
                    }));
       break;
   }
+  if (!std::exchange(masters_are_taken_, false)) return;
+  kernels::put_masters(stream, table(), masters_of(weights));
 }
 
 void DeviceOptimizer::swap_average(const DeviceWeights& weights) {

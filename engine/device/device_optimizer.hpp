@@ -7,6 +7,7 @@
 
 #include "engine/device/device_weights.hpp"
 #include "engine/optimizer.hpp"
+#include "kernels/masters.hpp"
 #include "kernels/update_memory.hpp"
 
 namespace hadal::engine {
@@ -25,6 +26,7 @@ class DeviceOptimizer {
   std::size_t bytes() const {
     std::size_t all = blocks_.bytes().size() + sums_.bytes().size() + rows_.bytes().size();
     for (const DeviceArray<float>& state : states_) all += state.bytes().size();
+    all += used_.bytes().size() + changes_.bytes().size();
     return all;
   }
 
@@ -37,9 +39,14 @@ class DeviceOptimizer {
   std::vector<double> measure(const DeviceWeights& weights, const float* gradient, double lr,
                               std::int64_t update, float grad_scale);
 
-  // In the compute lane: all owned slices. With `rounds`, also the copy in bfloat16.
+  // In the compute lane: all owned slices. With `rounds`, also the copy in bfloat16. Where
+  // parameters follow masters they stay as they are: whoever adds changes() to them follows.
   void update(const DeviceWeights& weights, const float* gradient, double lr, std::int64_t update,
               float grad_scale, bool rounds);
+
+  bool has_masters() const { return optimizer_.master_state().has_value(); }
+  // Of the owned slices, in the arena's layout; zeros elsewhere until others fill it.
+  std::span<std::uint16_t> changes() const { return changes_.span(); }
 
   // In the compute lane: see Optimizer::swap_average().
   void swap_average(const DeviceWeights& weights);
@@ -49,6 +56,8 @@ class DeviceOptimizer {
     return {blocks_.data(), static_cast<std::int64_t>(blocks_.size())};
   }
   kernels::UpdateMemory memory_of(const DeviceWeights& weights, const float* gradient) const;
+  kernels::MasterMemory masters_of(const DeviceWeights& weights) const;
+  void take_masters(const DeviceWeights& weights);
   template <class Step, class Make>
   const kernels::UpdateRow<Step>* rows(std::int64_t update, Make make);
   std::vector<double> take_sums(Device::Lane lane, std::size_t count,
@@ -59,6 +68,9 @@ class DeviceOptimizer {
   const ArenaLayout& layout_;
   DeviceArray<kernels::Block> blocks_;
   std::vector<DeviceArray<float>> states_;
+  DeviceArray<float> used_;             // parameters while their masters are in their place
+  DeviceArray<std::uint16_t> changes_;  // where they follow
+  bool masters_are_taken_ = false;
   DeviceArray<double> sums_;
   DeviceArray<double> host_sums_;  // of the host, as what follows
   DeviceArray<std::byte> rows_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/bfloat16.hpp"
+
 namespace hadal::engine {
 namespace {
 
@@ -11,7 +13,8 @@ namespace {
 constexpr std::int64_t kGroupElements = std::int64_t{8} << 20;
 constexpr auto kLane = Device::Lane::reduce;
 
-std::span<float> cut(std::span<float> arena, const ArenaSlice& slice) {
+template <class T>
+std::span<T> cut(std::span<T> arena, const ArenaSlice& slice) {
   return arena.subspan(static_cast<std::size_t>(slice.begin),
                        static_cast<std::size_t>(slice.count()));
 }
@@ -31,12 +34,14 @@ Interval interval_of(int piece, int ranks, int rounds) {
 }  // namespace
 
 DeviceReducer::DeviceReducer(Communicator& comm, Device& device, DeviceCommunicator& messages,
-                             const ArenaLayout& layout, std::vector<Share> shares)
+                             const ArenaLayout& layout, std::vector<Share> shares,
+                             const DeviceRounding* rounding)
     : comm_(comm),
       device_(device),
       messages_(messages),
       layout_(layout),
       shares_(std::move(shares)),
+      rounding_(rounding),
       sum_(device) {
   std::int64_t largest = 0;
   for (std::size_t b = 0; b < layout.bucket_count(); ++b) {
@@ -57,7 +62,8 @@ std::int64_t DeviceReducer::elements(const Group& group) const {
 }
 
 bool DeviceReducer::can_halve(const Leaves& leaves) const {
-  if (!std::has_single_bit(static_cast<unsigned>(ranks()))) return false;
+  // Sums of parts are no longer numbers of bfloat16, so that parts go to the owners at once.
+  if (rounding_ != nullptr || !std::has_single_bit(static_cast<unsigned>(ranks()))) return false;
   int level = -1;
   for (std::size_t r = 0; r < shares_.size(); ++r) {
     const std::vector<kernels::TreeNode> nodes = leaves.nodes(shares_[r]);
@@ -76,6 +82,11 @@ void DeviceReducer::reduce(const Leaves& leaves, std::span<const GradientSource>
     await(group, ready);
     if (ranks() > 1 && !halves) {
       send_to_owners(group, leaves, root, own, result);
+      continue;
+    }
+    if (rounding_ != nullptr) {
+      sum_.run(kLane, leaves, root, with_parts(group, leaves, own),
+               layout_.pieces(group.first, 0, 1, 1).begin, of_group(group, result));
       continue;
     }
     const kernels::TreeNode node =
@@ -148,56 +159,123 @@ void DeviceReducer::halve(const Group& group, std::span<float> result) {
   }
 }
 
+// A node as a whole, in the memory of one of its sources.
+GradientSource DeviceReducer::joined(const Group& group, const Leaves& leaves,
+                                     kernels::TreeNode node, std::span<const GradientSource> own) {
+  const auto inside = std::find_if(own.begin(), own.end(), [&](const GradientSource& s) {
+    return s.node.begin() >= node.begin() && s.node.end() <= node.end();
+  });
+  auto* const memory = const_cast<float*>(inside->values);
+  const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+  sum_.run(kLane, leaves, node, own, begin,
+           {memory + begin, static_cast<std::size_t>(elements(group))});
+  return {node, memory};
+}
+
+// The sources, with the parts among them whole and rounded. What is above them has been before.
+std::vector<GradientSource> DeviceReducer::with_parts(const Group& group, const Leaves& leaves,
+                                                      std::span<const GradientSource> own) {
+  if (rounding_ == nullptr) return {own.begin(), own.end()};
+  std::vector<GradientSource> whole;
+  const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+  for (const GradientSource& source : own) {
+    kernels::TreeNode node = source.node;
+    while (node.level < rounding_->level()) node = node.parent();
+    const bool known = std::any_of(whole.begin(), whole.end(),
+                                   [&](const GradientSource& s) { return s.node == node; });
+    if (known) continue;
+    if (!rounding_->is_part(node)) {
+      whole.push_back(source);
+      continue;
+    }
+    whole.push_back(joined(group, leaves, node, own));
+    auto* const memory = const_cast<float*>(whole.back().values);
+    rounding_->round(kLane, node, begin,
+                     {memory + begin, static_cast<std::size_t>(elements(group))});
+  }
+  return whole;
+}
+
 void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
                                    std::span<const GradientSource> own, std::span<float> result) {
-  // Each node of this rank as a whole, in the memory of one of its sources.
-  std::vector<GradientSource> nodes;
+  const std::vector<GradientSource> whole = with_parts(group, leaves, own);
   const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
-  for (const kernels::TreeNode node : leaves.nodes(shares_[static_cast<std::size_t>(rank())])) {
-    const auto inside = std::find_if(own.begin(), own.end(), [&](const GradientSource& s) {
-      return s.node.begin() >= node.begin() && s.node.end() <= node.end();
-    });
-    auto* const memory = const_cast<float*>(inside->values);
-    sum_.run(kLane, leaves, node, own, begin,
-             {memory + begin, static_cast<std::size_t>(elements(group))});
-    nodes.push_back({node, memory});
+  const auto length = static_cast<std::size_t>(elements(group));
+  const auto nodes_of = [&](int r) { return leaves.nodes(shares_[static_cast<std::size_t>(r)]); };
+  std::vector<GradientSource> nodes;
+  for (const kernels::TreeNode node : nodes_of(rank())) {
+    nodes.push_back(joined(group, leaves, node, whole));
   }
-  Letters letters;
-  std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
-  std::size_t place = 0, wanted = 0;
+  // How much comes in, and how much goes out rounded.
+  std::size_t wanted = 0, halves = 0;
   for (int r = 0; r < ranks(); ++r) {
     if (r == rank()) continue;
     for (std::size_t b = group.first; b < group.last; ++b) {
-      wanted += leaves.nodes(shares_[static_cast<std::size_t>(r)]).size() *
-                static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
+      wanted +=
+          nodes_of(r).size() * static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
     }
   }
-  if (wanted > received_.size()) {
+  for (const GradientSource& node : nodes) halves += is_half(node.node) ? length : 0;
+  if (wanted > received_.size() || halves > halves_sent_.size() ||
+      (rounding_ != nullptr && wanted > halves_received_.size())) {
     device_.finish(kLane, [&] { messages_.check(); });
-    received_ = DeviceArray<float>(device_, wanted);
+    if (wanted > received_.size()) received_ = DeviceArray<float>(device_, wanted);
+    if (rounding_ != nullptr) {
+      halves_sent_ = DeviceArray<std::uint16_t>(device_, halves);
+      halves_received_ = DeviceArray<std::uint16_t>(device_, wanted);
+    }
   }
+  // By node: where its rounded values are, counted from the start of the arena.
+  std::vector<const std::uint16_t*> rounded(nodes.size(), nullptr);
+  for (std::size_t n = 0, place = 0; n < nodes.size(); ++n) {
+    if (!is_half(nodes[n].node)) continue;
+    const std::span<std::uint16_t> copy = halves_sent_.span().subspan(place, length);
+    place += length;
+    kernels::to_bfloat16(device_.stream(kLane), copy,
+                         std::span<const float>(nodes[n].values + begin, length));
+    rounded[n] = copy.data() - begin;
+  }
+  Letters letters;
+  struct Widening {
+    std::span<float> values;
+    std::span<const std::uint16_t> halves;
+  };
+  std::vector<Widening> widenings;
+  std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
+  std::size_t place = 0;
   for (int distance = 1; distance < ranks(); ++distance) {
     const int to = (rank() + distance) % ranks();
     const int from = (rank() + ranks() - distance) % ranks();
     for (std::size_t b = group.first; b < group.last; ++b) {
       const ArenaSlice theirs = layout_.slice(b, to, ranks());
-      for (const GradientSource& node : nodes) {
+      const auto count = static_cast<std::size_t>(theirs.count());
+      for (std::size_t n = 0; n < nodes.size(); ++n) {
         letters.out.push_back(
-            {to, std::as_bytes(std::span(node.values + theirs.begin,
-                                         static_cast<std::size_t>(theirs.count())))});
+            {to, rounded[n] == nullptr
+                     ? std::as_bytes(std::span(nodes[n].values + theirs.begin, count))
+                     : std::as_bytes(std::span(rounded[n] + theirs.begin, count))});
       }
       const ArenaSlice mine = layout_.slice(b, rank(), ranks());
-      for (const kernels::TreeNode node : leaves.nodes(shares_[static_cast<std::size_t>(from)])) {
-        const std::span<float> received =
-            received_.span().subspan(place, static_cast<std::size_t>(mine.count()));
-        place += received.size();
-        letters.in.push_back({from, std::as_writable_bytes(received)});
+      for (const kernels::TreeNode node : nodes_of(from)) {
+        const auto length_here = static_cast<std::size_t>(mine.count());
+        const std::span<float> received = received_.span().subspan(place, length_here);
+        if (is_half(node)) {
+          const std::span<std::uint16_t> half = halves_received_.span().subspan(place, length_here);
+          letters.in.push_back({from, std::as_writable_bytes(half)});
+          if (!half.empty()) widenings.push_back({received, half});
+        } else {
+          letters.in.push_back({from, std::as_writable_bytes(received)});
+        }
+        place += length_here;
         // Counted from the start of the arena, as all sources are.
         sources[b - group.first].push_back({node, received.data() - mine.begin});
       }
     }
   }
   exchange(letters);
+  for (const Widening& widening : widenings) {
+    kernels::from_bfloat16(device_.stream(kLane), widening.values, widening.halves);
+  }
   for (std::size_t b = group.first; b < group.last; ++b) {
     const ArenaSlice mine = layout_.slice(b, rank(), ranks());
     sum_.run(kLane, leaves, root, sources[b - group.first], mine.begin, cut(result, mine));
@@ -211,7 +289,8 @@ void DeviceReducer::exchange(const Letters& letters) {
   }
 }
 
-void DeviceReducer::gather(std::span<float> arena) {
+template <class T>
+void DeviceReducer::gather(std::span<T> arena) {
   if (ranks() == 1) return;
   const auto add = [&](Letters& letters, int to, const auto& given, int from, const auto& taken) {
     for (std::size_t b = 0; b < layout_.bucket_count(); ++b) {
@@ -244,5 +323,8 @@ void DeviceReducer::gather(std::span<float> arena) {
     exchange(letters);
   }
 }
+
+template void DeviceReducer::gather(std::span<float>);
+template void DeviceReducer::gather(std::span<std::uint16_t>);
 
 }  // namespace hadal::engine

@@ -8,13 +8,15 @@
 // recursive halving: neighbours in the tree exchange halves, then neighbours of neighbours
 // quarters, and the parameters come back by doubling. Ranks of one host are neighbours, so the
 // large halves stay on NVLink and only 1 / (ranks a host) of the arena crosses the network.
-// Otherwise every rank sends its nodes to the owners. Both give the same bits.
+// Otherwise every rank sends its nodes to the owners. Both give the same bits. With a rounding,
+// parts are rounded when they are whole, and go to the owners in bfloat16.
 
 #include <span>
 #include <vector>
 
 #include "engine/arena.hpp"
 #include "engine/device/device_communicator.hpp"
+#include "engine/device/device_rounding.hpp"
 #include "engine/device/device_sum.hpp"
 
 namespace hadal::engine {
@@ -23,7 +25,8 @@ class DeviceReducer {
  public:
   // All arguments must outlive it; `shares[r]` are the micro-batches of rank r.
   DeviceReducer(Communicator& comm, Device& device, DeviceCommunicator& messages,
-                const ArenaLayout& layout, std::vector<Share> shares);
+                const ArenaLayout& layout, std::vector<Share> shares,
+                const DeviceRounding* rounding = nullptr);
 
   // Collective. `own` are this rank's nodes; the slices that this rank owns of `result`, which may
   // be the memory of one of them, get the sum over all ranks. The other sources' memory is garbage
@@ -37,7 +40,8 @@ class DeviceReducer {
                    std::span<float> result);
 
   // Collective. Every rank's owned slices of `arena` to all ranks.
-  void gather(std::span<float> arena);
+  template <class T>
+  void gather(std::span<T> arena);
 
   // Bytes that this rank has sent since the last call.
   std::int64_t take_sent_bytes() { return std::exchange(sent_bytes_, 0); }
@@ -62,6 +66,13 @@ class DeviceReducer {
   void halve(const Group& group, std::span<float> result);
   void send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
                       std::span<const GradientSource> own, std::span<float> result);
+  std::vector<GradientSource> with_parts(const Group& group, const Leaves& leaves,
+                                         std::span<const GradientSource> own);
+  GradientSource joined(const Group& group, const Leaves& leaves, kernels::TreeNode node,
+                        std::span<const GradientSource> own);
+  bool is_half(kernels::TreeNode node) const {
+    return rounding_ != nullptr && rounding_->is_part(node);
+  }
   void exchange(const Letters& letters);
   std::int64_t elements(const Group& group) const;
 
@@ -70,9 +81,13 @@ class DeviceReducer {
   DeviceCommunicator& messages_;
   const ArenaLayout& layout_;
   std::vector<Share> shares_;
+  const DeviceRounding* rounding_;
   DeviceSum sum_;
   std::vector<Group> groups_;
   DeviceArray<float> received_;
+  // Parts on their way, in bfloat16.
+  DeviceArray<std::uint16_t> halves_sent_;
+  DeviceArray<std::uint16_t> halves_received_;
   std::int64_t sent_bytes_ = 0;
 };
 

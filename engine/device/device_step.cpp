@@ -9,6 +9,7 @@
 #include "engine/replica_check.hpp"
 #include "engine/stopwatch.hpp"
 #include "io/log.hpp"
+#include "kernels/bfloat16.hpp"
 
 namespace hadal::engine {
 
@@ -25,7 +26,10 @@ DeviceStep::DeviceStep(const RunConfig& config, Communicator& comm, Session& ses
       layout_(state_.weights.layout),
       fast_(config.train.order == SumOrder::fast),
       share_(shares[static_cast<std::size_t>(comm.rank())]),
-      reducer_(comm, device_, messages_, layout_, shares),
+      rounding_(state_.rounding ? std::optional(DeviceRounding(device_, *state_.rounding, share_,
+                                                               layout_.size()))
+                                : std::nullopt),
+      reducer_(comm, device_, messages_, layout_, shares, rounding_ ? &*rounding_ : nullptr),
       optimizer_(device_, state_.optimizer, layout_, comm.rank(), comm.size()),
       unwinding_(std::uncaught_exceptions()) {
   int buffers = 1;
@@ -39,6 +43,9 @@ DeviceStep::DeviceStep(const RunConfig& config, Communicator& comm, Session& ses
   weights_.push(state_.weights);
   state_.weights.rounded_is_filled = true;
   optimizer_.push();
+  // One rank of a host has read it for all.
+  session.host().barrier();
+  if (rounding_) rounding_->push();
 }
 
 // While an error is on its way, what is queued may wait for ranks that are gone, and memory for it.
@@ -65,10 +72,14 @@ void DeviceStep::begin(const Leaves& leaves, std::vector<MicroBatchJob> jobs) {
     for (std::size_t b = entry.first_bucket; b <= entry.last_bucket; ++b) ++missing_[b];
   }
   // Sums in place, in the lane that made the gradients.
-  fold_.emplace(leaves, share_, [this](int a, int b) {
+  const auto add = [this](int a, int b) {
     kernels::add_into(device_.stream(Lane::compute), values(a), values(b));
     free_.push_back(b);
     return a;
+  };
+  fold_.emplace(leaves, share_, add, [this](kernels::TreeNode node, int& buffer) {
+    if (!rounding_ || !rounding_->is_part(node)) return;
+    rounding_->round(Lane::compute, node, 0, values(buffer));
   });
   // The parameters of the last update are on their way in the other lane.
   device_.wait(Lane::compute, device_.mark(Lane::reduce));
@@ -190,8 +201,20 @@ void DeviceStep::update(double lr, std::int64_t number, float grad_scale) {
                        optimizer_.measure(weights_, gradient_.data(), lr, number, grad_scale), 2));
   }
   const bool alone = comm_.size() == 1;
-  optimizer_.update(weights_, gradient_.data(), lr, number, grad_scale, alone);
-  if (!alone) gather();
+  const bool follows = optimizer_.has_masters();
+  optimizer_.update(weights_, gradient_.data(), lr, number, grad_scale, alone && !follows);
+  if (follows) {
+    follow_masters();
+  } else if (!alone) {
+    gather();
+  }
+}
+
+void DeviceStep::follow_masters() {
+  device_.wait(Lane::reduce, device_.mark(Lane::compute));
+  reducer_.gather(optimizer_.changes());
+  kernels::add_bfloat16(device_.stream(Lane::reduce), weights_.parameters(), optimizer_.changes());
+  weights_.round(Lane::reduce);
 }
 
 void DeviceStep::swap_average() {
@@ -212,6 +235,10 @@ void DeviceStep::parameters_to_host() {
 }
 
 void DeviceStep::state_to_host() {
+  if (rounding_) {
+    rounding_->pull();
+    session_.host().barrier();
+  }
   parameters_to_host();
   optimizer_.pull();
 }

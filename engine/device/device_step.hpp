@@ -45,6 +45,7 @@ class DeviceStep : public StepRunner {
     return buffers_[static_cast<std::size_t>(buffer)].span();
   }
   void gather();
+  void follow_masters();
   void tell_memory();
 
   Communicator& comm_;
@@ -56,6 +57,7 @@ class DeviceStep : public StepRunner {
   const ArenaLayout& layout_;
   bool fast_;
   Share share_;
+  std::optional<DeviceRounding> rounding_;  // where gradients travel in bfloat16
   DeviceReducer reducer_;
   DeviceOptimizer optimizer_;
   std::vector<DeviceArray<float>> buffers_;  // of an arena's size

@@ -76,7 +76,8 @@ void add_train(Table& table) {
                   v, {{"float32", engine::Wire::float32}, {"bfloat16", engine::Wire::bfloat16}});
             });
   table.set("train.wire_parts", integer(2), 4, Bound::identity,
-            "Of a step, with wire = \"bfloat16\": a power of two, at least the number of hosts.",
+            "Of a step, with wire = \"bfloat16\": a power of two, at least the number of hosts; of "
+            "GPUs, each counts.",
             [](RunConfig& c, const json& v) { c.train.wire_parts = v; });
   table.set("train.evaluate_every", plain(Kind::span), "1ep", Bound::identity,
             "Between evaluations of the validation data.",

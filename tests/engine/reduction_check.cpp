@@ -119,7 +119,7 @@ class Reduction {
                 shares_ = engine::shares_of(std::ssize(present), hosts, parts);
                 buffers_ = buffers_for(shares_, spare);
                 const std::size_t rounding =
-                    parts ? engine::PartRounding::bytes(*parts, hosts, layout_.size()) : 0;
+                    parts ? engine::PartRounding::bytes(*parts, shares_, hosts, layout_.size()) : 0;
                 return engine::HostMemory::Sizes{
                     .common = arena_bytes() + rounding,
                     .part = engine::GradientPool::bytes(layout_.size(), buffers_)};

@@ -1,6 +1,8 @@
 // The kernels of GPUs, as their twin on the host runs them and, where there is one, a GPU, against
 // those of CPUs: the same bits.
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "kernels/content_hash.hpp"
 #include "kernels/images.hpp"
 #include "kernels/lamb.hpp"
+#include "kernels/masters.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/sgd.hpp"
 #include "tests/support/catch.hpp"
@@ -371,4 +374,91 @@ TEST_CASE("a GPU's images have the CPU's bits") {
       REQUIRE(std::memcmp(made.data(), expected.data(), made.size() * sizeof made[0]) == 0);
     });
   }
+}
+
+TEST_CASE("a GPU rounds with feedback, and follows masters, as the CPU does") {
+  std::vector<float> value(1003), lost(value.size());
+  std::mt19937 engine(7);
+  std::normal_distribution<float> normal;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    value[i] = normal(engine);
+    lost[i] = 1e-3f * normal(engine);
+  }
+  value[5] = INFINITY;
+  value[6] = std::numeric_limits<float>::quiet_NaN();
+  value[7] = std::numeric_limits<float>::max();
+  std::vector<float> rounded(value.size()), left = lost, followed = lost;
+  kernels::round_with_feedback(rounded, value, left);
+  std::vector<std::uint16_t> halves(value.size());
+  kernels::to_bfloat16(halves, value);
+  std::vector<float> widened(value.size());
+  kernels::from_bfloat16(widened, halves);
+  kernels::add_bfloat16(followed, halves);
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+  };
+  on_every_device([&](Device& device, kernels::Stream stream) {
+    std::vector<float> given = value, rest = lost, wide(value.size()), sum = lost;
+    Mirror there(device, given), rest_there(device, rest), wide_there(device, wide),
+        sum_there(device, sum);
+    Mirror halves_there(device, halves);
+    kernels::round_with_feedback(stream, there.span(), there.span(), rest_there.span());
+    kernels::from_bfloat16(stream, wide_there.span(), halves_there.span());
+    kernels::add_bfloat16(stream, sum_there.span(), halves_there.span());
+    there.fetch();
+    rest_there.fetch();
+    wide_there.fetch();
+    sum_there.fetch();
+    REQUIRE(same(given, rounded));
+    REQUIRE(same(rest, left));
+    REQUIRE(same(wide, widened));
+    REQUIRE(same(sum, followed));
+
+    // A master in the parameter's place, and what the parameter has to add to be where it is.
+    std::vector<float> param(40, 1.0f), master(40), used(40, 0.0f);
+    for (std::size_t i = 0; i < master.size(); ++i) master[i] = 1 + 0.01f * normal(engine);
+    std::vector<std::uint16_t> change(40, 9);
+    std::vector<kernels::Block> blocks{{.offset = 4, .state = 0, .count = 17, .entry = 0},
+                                       {.offset = 24, .state = 20, .count = 9, .entry = 0}};
+    std::vector<float> expected_param = param, expected_master = master;
+    std::vector<std::uint16_t> expected_change = change;
+    for (const kernels::Block& block : blocks) {
+      const auto at = static_cast<std::size_t>(block.offset);
+      const auto state = static_cast<std::size_t>(block.state);
+      const auto count = static_cast<std::size_t>(block.count);
+      for (std::size_t i = 0; i < count; ++i) expected_master[state + i] += 0.5f;
+      std::vector<float> copy(expected_param.begin() + block.offset,
+                              expected_param.begin() + block.offset + block.count);
+      kernels::follow(copy, std::span(expected_change).subspan(at, count),
+                      std::span<const float>(expected_master).subspan(state, count));
+    }
+    {
+      Mirror param_there(device, param), master_there(device, master), used_there(device, used);
+      Mirror change_there(device, change);
+      Mirror table(device, blocks);
+      const kernels::BlockTable all{table.data(), std::ssize(blocks)};
+      const kernels::MasterMemory memory{.param = param_there.data(),
+                                         .change = change_there.data(),
+                                         .master = master_there.data(),
+                                         .used = used_there.data()};
+      kernels::take_masters(stream, all, memory);
+      param_there.fetch();
+      for (const kernels::Block& block : blocks) {
+        for (std::int32_t i = 0; i < block.count; ++i) {
+          float& value_there = param[static_cast<std::size_t>(block.offset + i)];
+          REQUIRE(value_there == master[static_cast<std::size_t>(block.state + i)]);
+          value_there += 0.5f;
+        }
+      }
+      device.copy_now(std::as_writable_bytes(param_there.span()),
+                      std::as_bytes(std::span<const float>(param)));
+      kernels::put_masters(stream, all, memory);
+      param_there.fetch();
+      master_there.fetch();
+      change_there.fetch();
+    }
+    REQUIRE(same(param, expected_param));
+    REQUIRE(same(master, expected_master));
+    REQUIRE(change == expected_change);
+  });
 }

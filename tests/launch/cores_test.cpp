@@ -49,6 +49,16 @@ TEST_CASE("workers fill a job's cores, and few of a login node's") {
   REQUIRE(launch::workers_of({.cores = 128, .wished = 64, .login_node = true}) == 64);
 }
 
+TEST_CASE("where Slurm is, outside of its jobs, others work too") {
+  ::unsetenv("SLURM_JOB_ID");
+  ::setenv("SLURM_CONF", "/site/slurm.conf", 1);
+  REQUIRE(launch::on_login_node());
+  ::setenv("SLURM_JOB_ID", "7", 1);
+  REQUIRE_FALSE(launch::on_login_node());
+  ::unsetenv("SLURM_JOB_ID");
+  ::unsetenv("SLURM_CONF");
+}
+
 TEST_CASE("hardware threads of one core are one core") {
   const Machine machine;
   // As Linux numbers two cores of two threads on most machines, and on some in pairs.
