@@ -9,7 +9,7 @@ import subprocess
 
 import numpy
 import pytest
-from conftest import FAULTS, HADAL, ROOT
+from conftest import HADAL, ROOT
 
 CONFIG = """[model]
 kind = "mlp"
