@@ -95,14 +95,16 @@ void Watchdog::watch() {
     const std::int64_t now = steady_nanoseconds();
     note(now);
     exchange(now);
-    if (const std::string lost = lost_ranks(now); !lost.empty()) {
-      give_up("has lost " + lost);
-      return;
-    }
-    // Also where this process was stopped for long and goes on: it is too late.
+    const std::string lost = lost_ranks(now);
+    // Asked after who is lost, for a rank that follows goes without a word. Also where this process
+    // was stopped for long and goes on: it is too late.
     for (int r = 0; r < memory_.size(); ++r) {
       if (beat(r).left != kGaveUp) continue;
       options_.follow();
+      return;
+    }
+    if (!lost.empty()) {
+      give_up("has lost " + lost);
       return;
     }
     const std::int64_t waiting = beat(memory_.rank()).waiting;

@@ -17,6 +17,7 @@
 #include "io/log.hpp"
 #include "launch/environment.hpp"
 #include "launch/gpus.hpp"
+#include "launch/system_file.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -25,13 +26,6 @@ namespace {
 constexpr int kModestWorkers = 2;
 
 namespace fs = std::filesystem;
-
-std::string first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // Without one ("max", no such file) the largest there is.
 std::int64_t limit_in(const fs::path& path) {

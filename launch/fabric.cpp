@@ -6,23 +6,16 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 
 #include "engine/device/device_choice.hpp"
 #include "launch/environment.hpp"
+#include "launch/system_file.hpp"
 
 namespace hadal::launch {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // Sorted; empty where there is no such folder.
 std::vector<fs::path> entries(const fs::path& folder) {

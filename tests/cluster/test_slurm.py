@@ -12,6 +12,8 @@ from conftest import HADAL, until
 
 SHORT = 60
 LONG = 6000
+# For several lives, each of which may be a second late to stop.
+LONGER = 12000
 # More than the shortest job that Slurm allows has time for.
 LONGEST = 24000
 
@@ -71,23 +73,25 @@ def test_slurm_itself_tells_the_end(new_job, cluster):
 
 
 def test_a_chain_of_jobs(new_job, reference, cluster):
-    job = new_job(LONG, "2000st")
+    job = new_job(LONGER, "2000st")
     job.set("job", 'on_stop = "chain"')
     job.submit()
+    stopped = 0
     for life in range(3):
-        job.reaches(1000 * (life + 1))
-        name = cluster.say("squeue", "--noheader", "--me", "--format=%i %T").split()[0]
-        cluster.say("scancel", "--batch", "--signal=USR1", name)
+        # Steps of this life: the job before it may still be leaving its nodes.
+        job.reaches(stopped + 500)
+        cluster.say("scancel", "--batch", "--signal=USR1", cluster.say("squeue", "--noheader", "--me", "--states=RUNNING", "--format=%i"))
         until(lambda: len(job.words()) == life + 1, 60, job.output)
+        stopped = job.words()[-1][2]
     until(lambda: not cluster.say("squeue", "--noheader", "--me", "--format=%i"), 120, job.output)
-    assert_each_step_once(job, LONG)
+    assert_each_step_once(job, LONGER)
     assert len(job.words()) == 4
-    assert job.model() == reference(LONG)
+    assert job.model() == reference(LONGER)
 
 
 def test_ends_that_nobody_asked_for(new_job, reference, cluster):
     """scancel, scontrol requeue, a rank killed, a daemon killed, a node set down: submitted again it goes on."""
-    job = new_job(LONG, "500st")
+    job = new_job(LONGER, "500st")
     number = job.submit()
     job.reaches(600)
     # Cancelled: saved, and not started again by itself.
@@ -125,7 +129,7 @@ def test_ends_that_nobody_asked_for(new_job, reference, cluster):
     # It may have come back by itself.
     subprocess.run(["scontrol", "update", "NodeName=n2", "State=RESUME"], capture_output=True, check=False)
     cluster.wait(number)
-    assert job.model() == reference(LONG)
+    assert job.model() == reference(LONGER)
 
 
 @pytest.mark.parametrize("launcher", ["srun", "mpirun"])

@@ -366,6 +366,23 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_run(run, ranks):
     run.hadal("train", "--set", "train.steps=4", "--set", "run.dir=again", ranks=ranks)
 
 
+def test_a_rank_that_wakes_when_the_others_have_gone_has_nothing_to_tell(run):
+    start(run, steps=200000, every="100000st", evaluate="100000st")
+    # Its launcher leaves it alone meanwhile, and would end it sooner than it could speak.
+    process = launch(run, "--set", 'run.collective_timeout="1s"', ranks=4, OMPI_MCA_orte_abort_on_non_zero_status="0")
+    wait_for(run.folder / "run" / "metrics.jsonl", process)
+    time.sleep(0.3)
+    victim = pids_of(run)[1]
+    os.kill(victim, signal.SIGSTOP)
+    end = time.time() + 20
+    while pids_of(run) != [victim]:
+        assert time.time() < end
+        time.sleep(0.01)
+    os.kill(victim, signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert err.count("hadal: peer error") == 1, err
+
+
 def test_a_rank_that_waits_for_its_disk_is_named_with_what_it_does(run):
     start(run, steps=8)
     command = under("calls=fsync path=step-000000004 delay=100000", run, "--set", 'run.collective_timeout="2s"', ranks=3)
