@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "io/log.hpp"
 
@@ -15,27 +13,28 @@ constexpr int kBefore = 3;
 // Replays of other inputs that are looked at: one whose values the recording has kept would show.
 constexpr int kCompared = 2;
 
-std::vector<at::Tensor*> tensors_of(PassInputs& inputs) {
-  std::vector<at::Tensor*> all;
-  for (at::Tensor& tensor : inputs.fields.inputs) all.push_back(&tensor);
-  for (at::Tensor& tensor : inputs.fields.targets) all.push_back(&tensor);
-  all.push_back(&inputs.fields.sample_weights);
-  for (at::Tensor& tensor : inputs.factors) all.push_back(&tensor);
-  all.push_back(&inputs.buffers);
-  return all;
+// Inputs that may be changed, or not.
+template <class Inputs, class Visit>
+void for_each_tensor(Inputs& inputs, const Visit& visit) {
+  for (auto& tensor : inputs.fields.inputs) visit(tensor);
+  for (auto& tensor : inputs.fields.targets) visit(tensor);
+  visit(inputs.fields.sample_weights);
+  for (auto& tensor : inputs.factors) visit(tensor);
+  visit(inputs.buffers);
 }
 
-std::string shapes_of(PassInputs& inputs) {
-  std::string shapes;
-  for (const at::Tensor* tensor : tensors_of(inputs)) {
-    if (!tensor->defined()) {
-      shapes += "-;";
-      continue;
+// Of each tensor its type, its rank and its extents; of one that is left out, -1.
+std::vector<std::int64_t> shapes_of(const PassInputs& inputs) {
+  std::vector<std::int64_t> shapes;
+  for_each_tensor(inputs, [&](const at::Tensor& tensor) {
+    if (!tensor.defined()) {
+      shapes.push_back(-1);
+      return;
     }
-    const auto sizes = tensor->sizes();
-    shapes += fmt::format("{} {};", static_cast<int>(tensor->scalar_type()),
-                          fmt::join(sizes.begin(), sizes.end(), ","));
-  }
+    shapes.push_back(static_cast<std::int64_t>(tensor.scalar_type()));
+    shapes.push_back(tensor.dim());
+    shapes.insert(shapes.end(), tensor.sizes().begin(), tensor.sizes().end());
+  });
   return shapes;
 }
 
@@ -72,7 +71,7 @@ BatchGraphs::~BatchGraphs() = default;
 BatchGraphs::Result BatchGraphs::run(PassInputs inputs, const Seed& seed, std::span<float> gradient,
                                      Arrived tell) {
   if (stopped_) return queue(inputs, seed, gradient, std::move(tell));
-  std::string shapes = shapes_of(inputs);
+  std::vector<std::int64_t> shapes = shapes_of(inputs);
   if (shapes != slot_shapes_ && !slot_shapes_.empty()) {
     return queue(inputs, seed, gradient, std::move(tell));
   }
@@ -111,11 +110,13 @@ BatchGraphs::Result BatchGraphs::replay(const PassInputs& inputs, const Seed& se
 }
 
 void BatchGraphs::fill_slot(const PassInputs& inputs) {
-  PassInputs from = inputs;
-  const std::vector<at::Tensor*> to = tensors_of(slot_), source = tensors_of(from);
-  for (std::size_t k = 0; k < to.size(); ++k) {
-    if (to[k]->defined()) to[k]->copy_(*source[k], /*non_blocking=*/true);
-  }
+  std::vector<const at::Tensor*> sources;
+  for_each_tensor(inputs, [&](const at::Tensor& tensor) { sources.push_back(&tensor); });
+  auto source = sources.begin();
+  for_each_tensor(slot_, [&](const at::Tensor& tensor) {
+    if (tensor.defined()) tensor.copy_(**source, /*non_blocking=*/true);
+    ++source;
+  });
 }
 
 BatchGraphs::Result BatchGraphs::record(const PassInputs& inputs, const Seed& seed,
@@ -123,9 +124,9 @@ BatchGraphs::Result BatchGraphs::record(const PassInputs& inputs, const Seed& se
   const bool tells = tell != nullptr;
   if (slot_shapes_.empty()) {
     slot_ = inputs;
-    for (at::Tensor* tensor : tensors_of(slot_)) {
-      if (tensor->defined()) *tensor = at::empty_like(*tensor);
-    }
+    for_each_tensor(slot_, [](at::Tensor& tensor) {
+      if (tensor.defined()) tensor = at::empty_like(tensor);
+    });
     slot_loss_ = at::empty({}, at::TensorOptions(at::kFloat).device(device_));
     slot_shapes_ = shapes_;
   }

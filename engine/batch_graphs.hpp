@@ -67,11 +67,11 @@ class BatchGraphs {
   bool repeats_;
   Pass pass_;
   Record record_;
-  std::string shapes_;  // of the last inputs
-  int seen_ = 0;        // times that these shapes have come in a row
+  std::vector<std::int64_t> shapes_;  // of the last inputs
+  int seen_ = 0;                      // times that these shapes have come in a row
   bool stopped_ = false;
   // What recordings read and write; of one shape.
-  std::string slot_shapes_;
+  std::vector<std::int64_t> slot_shapes_;
   PassInputs slot_;
   at::Tensor slot_loss_;
   std::unique_ptr<GradientSink> queued_;  // of the last call that was queued

@@ -32,6 +32,34 @@ int buffers_for(const std::vector<Share>& shares, int workers) {
   return most;
 }
 
+// Those that share parts out: the ranks of a host add up in its memory, devices each in their own.
+HostMemory::Hosts places_of(const HostMemory::Hosts& hosts, bool devices) {
+  if (!devices) return hosts;
+  HostMemory::Hosts places;
+  for (const std::vector<int>& host : hosts) {
+    for (const int rank : host) places.push_back({rank});
+  }
+  return places;
+}
+
+// Whether each place has one at least, and the ranks of a host share memory as planned.
+void check_parts(const WireParts& parts, std::int64_t wire_parts, const HostMemory::Hosts& planned,
+                 const HostMemory::Hosts& found, bool devices) {
+  const std::int64_t places = std::ssize(places_of(planned, devices));
+  if (places > parts.count) {
+    throw io::Error(
+        io::ErrorKind::config,
+        fmt::format("{} {}, but there are at most {} that have micro-batches for "
+                    "train.wire_parts = {}; raise wire_parts, or set train.wire = \"float32\"",
+                    places, devices ? "devices" : "hosts", parts.count, wire_parts));
+  }
+  if (found != planned) {
+    throw io::Error(io::ErrorKind::launch,
+                    "train.wire = \"bfloat16\" needs memory that the ranks of a host share; start "
+                    "one rank a host, or set train.wire = \"float32\"");
+  }
+}
+
 // What a rank copies for a save, at most: its part of parameters and states, and those of its
 // states that go to another host once more.
 std::int64_t copied_bytes(const RunConfig& config, const ArenaLayout& layout, int ranks) {
@@ -180,25 +208,14 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
   }
   const std::optional<WireParts> parts = wire_parts(config.train);
   const std::int64_t elements = layouts.trained.size();
-  // Those that share parts out: the ranks of a host add up in its memory, devices each in their
-  // own.
-  const auto places_of = [&](const HostMemory::Hosts& hosts) {
-    if (!device_) return hosts;
-    HostMemory::Hosts places;
-    for (const std::vector<int>& host : hosts) {
-      for (const int rank : host) places.push_back({rank});
-    }
-    return places;
-  };
-  const auto fit = [&](const HostMemory::Hosts& places) {
-    return !parts || std::ssize(places) <= parts->count;
-  };
+  const bool devices = device_ != nullptr;
   HostMemory::Hosts planned;
   int buffers = 1;
   host_ = std::make_unique<HostMemory>(comm, [&](const HostMemory::Hosts& hosts) {
     planned = hosts;
-    const HostMemory::Hosts places = places_of(hosts);
-    if (!fit(places)) return HostMemory::Sizes{};
+    const HostMemory::Hosts places = places_of(hosts, devices);
+    // Refused below, by all ranks together.
+    if (parts && std::ssize(places) > parts->count) return HostMemory::Sizes{};
     shares_ = shares_of(micro_batches(config.train), places, parts);
     HostMemory::Sizes sizes{
         .common = weights + (parts ? PartRounding::bytes(*parts, shares_, hosts, elements) : 0)};
@@ -214,23 +231,9 @@ void Session::take_memory(const RunConfig& config, const Place& place, Communica
     return sizes;
   });
   run_collectively(comm, "sharing out the parts of a step", [&] {
-    if (!parts) return;
-    if (const HostMemory::Hosts places = places_of(planned); !fit(places)) {
-      throw io::Error(
-          io::ErrorKind::config,
-          fmt::format("{} {}, but there are at most {} that have micro-batches for "
-                      "train.wire_parts = {}; raise wire_parts, or set train.wire = \"float32\"",
-                      places.size(), device_ ? "devices" : "hosts", parts->count,
-                      config.train.wire_parts));
-    }
-    if (host_->hosts() != planned) {
-      throw io::Error(
-          io::ErrorKind::launch,
-          "train.wire = \"bfloat16\" needs memory that the ranks of a host share; start "
-          "one rank a host, or set train.wire = \"float32\"");
-    }
+    if (parts) check_parts(*parts, config.train.wire_parts, planned, host_->hosts(), devices);
   });
-  shares_ = shares_of(micro_batches(config.train), places_of(host_->hosts()), parts);
+  shares_ = shares_of(micro_batches(config.train), places_of(host_->hosts(), devices), parts);
   if (!device_) gradients_ = std::make_unique<GradientPool>(*host_, elements, buffers);
   if (!parts) return;
   rounding_.emplace(*parts, shares_, *host_, host_->common().subspan(weights), elements);
@@ -281,8 +284,7 @@ void Session::start_workers(const RunConfig& config, const Place& place, Communi
     if (fitting < workers) {
       fewer_workers_ = fmt::format(
           "memory for {} of {} workers: one needs {} MiB of the {} MiB that a rank on {} may use "
-          "(no "
-          "result depends on it)",
+          "(no result depends on it)",
           fitting, workers, each >> 20, place.memory_bytes >> 20, comm.host());
       workers = fitting;
     }

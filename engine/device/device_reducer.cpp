@@ -199,53 +199,76 @@ std::vector<GradientSource> DeviceReducer::with_parts(const Group& group, const 
 void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
                                    std::span<const GradientSource> own, std::span<float> result) {
   const std::vector<GradientSource> whole = with_parts(group, leaves, own);
-  const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
-  const auto length = static_cast<std::size_t>(elements(group));
-  const auto nodes_of = [&](int r) { return leaves.nodes(shares_[static_cast<std::size_t>(r)]); };
   std::vector<GradientSource> nodes;
-  for (const kernels::TreeNode node : nodes_of(rank())) {
+  for (const kernels::TreeNode node : nodes_of(leaves, rank())) {
     nodes.push_back(joined(group, leaves, node, whole));
   }
-  // How much comes in, and how much goes out rounded.
-  std::size_t wanted = 0, halves = 0;
+  make_room(group, leaves, nodes);
+  std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
+  std::vector<Widening> widenings;
+  Letters letters;
+  write_to_owners(group, nodes, letters);
+  await_nodes(group, leaves, letters, widenings, sources);
+  exchange(letters);
+  for (const Widening& widening : widenings) {
+    kernels::from_bfloat16(device_.stream(kLane), widening.values, widening.halves);
+  }
+  for (std::size_t b = group.first; b < group.last; ++b) {
+    const ArenaSlice mine = layout_.slice(b, rank(), ranks());
+    sum_.run(kLane, leaves, root, sources[b - group.first], mine.begin, cut(result, mine));
+  }
+}
+
+std::vector<kernels::TreeNode> DeviceReducer::nodes_of(const Leaves& leaves, int rank) const {
+  return leaves.nodes(shares_[static_cast<std::size_t>(rank)]);
+}
+
+// For all that comes in, and for what goes out rounded.
+void DeviceReducer::make_room(const Group& group, const Leaves& leaves,
+                              std::span<const GradientSource> nodes) {
+  std::size_t mine = 0, wanted = 0, halves = 0;
+  for (std::size_t b = group.first; b < group.last; ++b) {
+    mine += static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
+  }
   for (int r = 0; r < ranks(); ++r) {
-    if (r == rank()) continue;
-    for (std::size_t b = group.first; b < group.last; ++b) {
-      wanted +=
-          nodes_of(r).size() * static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
-    }
+    if (r != rank()) wanted += nodes_of(leaves, r).size() * mine;
   }
-  for (const GradientSource& node : nodes) halves += is_half(node.node) ? length : 0;
-  if (wanted > received_.size() || halves > halves_sent_.size() ||
-      (rounding_ != nullptr && wanted > halves_received_.size())) {
-    device_.finish(kLane, [&] { messages_.check(); });
-    if (wanted > received_.size()) received_ = DeviceArray<float>(device_, wanted);
-    if (rounding_ != nullptr) {
-      halves_sent_ = DeviceArray<std::uint16_t>(device_, halves);
-      halves_received_ = DeviceArray<std::uint16_t>(device_, wanted);
-    }
+  for (const GradientSource& node : nodes) {
+    if (is_half(node.node)) halves += static_cast<std::size_t>(elements(group));
   }
+  const bool rounds = rounding_ != nullptr;
+  if (wanted <= received_.size() && halves <= halves_sent_.size() &&
+      (!rounds || wanted <= halves_received_.size())) {
+    return;
+  }
+  device_.finish(kLane, [&] { messages_.check(); });
+  if (wanted > received_.size()) received_ = DeviceArray<float>(device_, wanted);
+  if (!rounds) return;
+  halves_sent_ = DeviceArray<std::uint16_t>(device_, halves);
+  halves_received_ = DeviceArray<std::uint16_t>(device_, wanted);
+}
+
+// This rank's nodes, to each owner the slices that are its own; parts in bfloat16.
+void DeviceReducer::write_to_owners(const Group& group, std::span<const GradientSource> nodes,
+                                    Letters& letters) {
+  const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+  const auto length = static_cast<std::size_t>(elements(group));
   // By node: where its rounded values are, counted from the start of the arena.
-  std::vector<const std::uint16_t*> rounded(nodes.size(), nullptr);
-  for (std::size_t n = 0, place = 0; n < nodes.size(); ++n) {
-    if (!is_half(nodes[n].node)) continue;
+  std::vector<const std::uint16_t*> rounded;
+  std::size_t place = 0;
+  for (const GradientSource& node : nodes) {
+    if (!is_half(node.node)) {
+      rounded.push_back(nullptr);
+      continue;
+    }
     const std::span<std::uint16_t> copy = halves_sent_.span().subspan(place, length);
     place += length;
     kernels::to_bfloat16(device_.stream(kLane), copy,
-                         std::span<const float>(nodes[n].values + begin, length));
-    rounded[n] = copy.data() - begin;
+                         std::span<const float>(node.values + begin, length));
+    rounded.push_back(copy.data() - begin);
   }
-  Letters letters;
-  struct Widening {
-    std::span<float> values;
-    std::span<const std::uint16_t> halves;
-  };
-  std::vector<Widening> widenings;
-  std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
-  std::size_t place = 0;
   for (int distance = 1; distance < ranks(); ++distance) {
     const int to = (rank() + distance) % ranks();
-    const int from = (rank() + ranks() - distance) % ranks();
     for (std::size_t b = group.first; b < group.last; ++b) {
       const ArenaSlice theirs = layout_.slice(b, to, ranks());
       const auto count = static_cast<std::size_t>(theirs.count());
@@ -255,30 +278,35 @@ void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, ker
                      ? std::as_bytes(std::span(nodes[n].values + theirs.begin, count))
                      : std::as_bytes(std::span(rounded[n] + theirs.begin, count))});
       }
+    }
+  }
+}
+
+// The other ranks' nodes, of the slices that this rank owns: added to the sources of each bucket.
+void DeviceReducer::await_nodes(const Group& group, const Leaves& leaves, Letters& letters,
+                                std::vector<Widening>& widenings,
+                                std::vector<std::vector<GradientSource>>& sources) {
+  std::size_t place = 0;
+  for (int distance = 1; distance < ranks(); ++distance) {
+    const int from = (rank() + ranks() - distance) % ranks();
+    const std::vector<kernels::TreeNode> nodes = nodes_of(leaves, from);
+    for (std::size_t b = group.first; b < group.last; ++b) {
       const ArenaSlice mine = layout_.slice(b, rank(), ranks());
-      for (const kernels::TreeNode node : nodes_of(from)) {
-        const auto length_here = static_cast<std::size_t>(mine.count());
-        const std::span<float> received = received_.span().subspan(place, length_here);
+      const auto count = static_cast<std::size_t>(mine.count());
+      for (const kernels::TreeNode node : nodes) {
+        const std::span<float> received = received_.span().subspan(place, count);
         if (is_half(node)) {
-          const std::span<std::uint16_t> half = halves_received_.span().subspan(place, length_here);
-          letters.in.push_back({from, std::as_writable_bytes(half)});
-          if (!half.empty()) widenings.push_back({received, half});
+          const std::span<std::uint16_t> halves = halves_received_.span().subspan(place, count);
+          letters.in.push_back({from, std::as_writable_bytes(halves)});
+          if (!halves.empty()) widenings.push_back({received, halves});
         } else {
           letters.in.push_back({from, std::as_writable_bytes(received)});
         }
-        place += length_here;
+        place += count;
         // Counted from the start of the arena, as all sources are.
         sources[b - group.first].push_back({node, received.data() - mine.begin});
       }
     }
-  }
-  exchange(letters);
-  for (const Widening& widening : widenings) {
-    kernels::from_bfloat16(device_.stream(kLane), widening.values, widening.halves);
-  }
-  for (std::size_t b = group.first; b < group.last; ++b) {
-    const ArenaSlice mine = layout_.slice(b, rank(), ranks());
-    sum_.run(kLane, leaves, root, sources[b - group.first], mine.begin, cut(result, mine));
   }
 }
 

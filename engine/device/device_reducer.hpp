@@ -57,6 +57,11 @@ class DeviceReducer {
     std::vector<Outgoing> out;
     std::vector<Incoming> in;
   };
+  // Received in bfloat16.
+  struct Widening {
+    std::span<float> values;
+    std::span<const std::uint16_t> halves;
+  };
 
   int rank() const { return comm_.rank(); }
   int ranks() const { return comm_.size(); }
@@ -66,6 +71,12 @@ class DeviceReducer {
   void halve(const Group& group, std::span<float> result);
   void send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
                       std::span<const GradientSource> own, std::span<float> result);
+  std::vector<kernels::TreeNode> nodes_of(const Leaves& leaves, int rank) const;
+  void make_room(const Group& group, const Leaves& leaves, std::span<const GradientSource> nodes);
+  void write_to_owners(const Group& group, std::span<const GradientSource> nodes, Letters& letters);
+  void await_nodes(const Group& group, const Leaves& leaves, Letters& letters,
+                   std::vector<Widening>& widenings,
+                   std::vector<std::vector<GradientSource>>& sources);
   std::vector<GradientSource> with_parts(const Group& group, const Leaves& leaves,
                                          std::span<const GradientSource> own);
   GradientSource joined(const Group& group, const Leaves& leaves, kernels::TreeNode node,

@@ -10,20 +10,13 @@
 #include "io/hdf5_writer.hpp"
 #include "io/mixing.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/image.hpp"
 
 using namespace hadal;
 using Kind = io::TransformKind;
+using tests::image;
 
 namespace {
-
-io::FieldOptions image(std::vector<io::Transform> transforms) {
-  return {.name = "image",
-          .role = io::FieldRole::input,
-          .path = "/x",
-          .files = {},
-          .dtype = io::DType::f32,
-          .augment = std::move(transforms)};
-}
 
 std::vector<float> counted(std::int64_t count) {
   std::vector<float> values(static_cast<std::size_t>(count));

@@ -7,9 +7,11 @@
 #include "io/hdf5_writer.hpp"
 #include "io/sample_order.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/image.hpp"
 
 using namespace hadal;
 using Kind = io::TransformKind;
+using tests::image;
 
 namespace {
 
@@ -36,15 +38,6 @@ io::DataIndex data(const tests::TemporaryFolder& folder, const io::FieldOptions&
   std::vector<std::vector<io::ScannedDataset>> scans;
   for (const char* name : {"/x", "/y"}) scans.push_back(io::scan_file(file, {name}).front());
   return io::build_index({input, label}, scans);
-}
-
-io::FieldOptions image(std::vector<io::Transform> transforms) {
-  return {.name = "image",
-          .role = io::FieldRole::input,
-          .path = "/x",
-          .files = {},
-          .dtype = io::DType::f32,
-          .augment = std::move(transforms)};
 }
 
 // What the plan of a batch makes of its first input.
