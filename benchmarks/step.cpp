@@ -27,9 +27,9 @@ class Contestant {
   Contestant(const char* path, engine::Communicator& comm)
       : config_(launch::load_config(path, {}).run),
         data_(engine::open_dataset(comm, config_.data, engine::Split::train)),
-        plan_(engine::check_plan(config_, data_, 1)),
         session_(config_, {.workers = 1, .memory_bytes = 0, .fork_from = {}}, comm, data_,
-                 engine::Session::Purpose::train),
+                 engine::check_model(config_, data_), engine::Session::Purpose::train),
+        plan_(engine::check_plan(config_, data_, session_.model(), 1)),
         trainer_(config_, plan_, comm, session_, data_) {}
 
   double seconds(int steps) {
@@ -42,8 +42,8 @@ class Contestant {
  private:
   engine::RunConfig config_;
   io::DataIndex data_;
-  engine::TrainingPlan plan_;
   engine::Session session_;
+  engine::TrainingPlan plan_;
   engine::Trainer trainer_;
   float loss_ = 0;
 };

@@ -181,13 +181,20 @@ std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex&
   return model;
 }
 
-TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks) {
-  const std::unique_ptr<Model> model = check_model(config, train_data);
-  check_modes(*model, has_split(config.data, Split::valid));
+std::unique_ptr<Model> check_applied(const RunConfig& config, const io::DataIndex& data) {
+  std::unique_ptr<Model> model = check_model(config, data);
+  const std::string reason = model->reason_against_evaluation();
+  if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
+  return model;
+}
+
+TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data,
+                        const Model& model, int ranks) {
+  check_modes(model, has_split(config.data, Split::valid));
   const io::SampleOrder order(order_options(config, train_data));
   const TrainingPlan plan =
       plan_training(config.train, train_data.samples, order.steps_per_epoch(), ranks);
-  check_smallest_batch(config, train_data, *model);
+  check_smallest_batch(config, train_data, model);
   return plan;
 }
 

@@ -27,10 +27,14 @@ void check_identity(const RunConfig& config, const nlohmann::json& before,
 // The plan of a run on `ranks` ranks. Throws a config error for everything that a run would refuse,
 // from the data's headers alone: a batch that does not divide, a model that does not fit the
 // samples, a micro-batch of one sample for a model with batch statistics.
-TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data, int ranks);
+TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data,
+                        const Model& model, int ranks);
 
 // The model of the run. Throws a config error where it or the objective cannot be built for the
 // samples.
 std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data);
+// The same, to be applied only. Throws a checkpoint error for a program that was exported in
+// training mode.
+std::unique_ptr<Model> check_applied(const RunConfig& config, const io::DataIndex& data);
 
 }  // namespace hadal::engine

@@ -252,11 +252,9 @@ Prediction predict(const RunConfig& given, const Place& place, Communicator& com
   // A sample that is left out would leave a hole in the file.
   config.data.batch.on_bad_sample = io::OnBadSample::stop;
   const io::DataIndex data = open_dataset(comm, with_known_scaling(comm, config), Split::test);
-  run_collectively(comm, "checking the config", [&] {
-    const std::string reason = check_model(config, data)->reason_against_evaluation();
-    if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
-  });
-  Session session(config, place, comm, data, Session::Purpose::apply);
+  std::unique_ptr<Model> model;
+  run_collectively(comm, "checking the config", [&] { model = check_applied(config, data); });
+  Session session(config, place, comm, data, std::move(model), Session::Purpose::apply);
   load_trained(config, options.weights, comm, session);
   return Predictor(config, comm, session, data, options).run(on_progress);
 }

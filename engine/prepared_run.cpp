@@ -35,8 +35,10 @@ PreparedRun prepare_run(const RunConfig& given, Communicator& comm, KnownScans& 
   run.train_data = open_dataset(comm, config.data, Split::train, &known);
   run.validates = has_split(config.data, Split::valid);
   if (run.validates) run.valid_data = open_dataset(comm, config.data, Split::valid, &known);
-  run_collectively(comm, "checking the config",
-                   [&] { run.plan = check_plan(config, run.train_data, comm.size()); });
+  run_collectively(comm, "checking the config", [&] {
+    run.model = check_model(config, run.train_data);
+    run.plan = check_plan(config, run.train_data, *run.model, comm.size());
+  });
   run.copies = stage_data(comm, config.data, run.train_data,
                           run.validates ? &run.valid_data : nullptr, known.ask_stop);
   settle_scaling(comm, config, run.train_data, run.valid_data);

@@ -1,6 +1,9 @@
 #pragma once
 // What a run begins with: its config and data, checked before anything is computed or written.
 
+#include <memory>
+
+#include "engine/model.hpp"
 #include "engine/plan.hpp"
 #include "engine/run_config.hpp"
 #include "engine/shared_scan.hpp"
@@ -14,6 +17,7 @@ struct PreparedRun {
   io::DataIndex train_data;
   io::DataIndex valid_data;  // empty where there is none
   bool validates = false;
+  std::unique_ptr<Model> model;
   TrainingPlan plan;
   StagedCopies copies;
 };

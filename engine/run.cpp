@@ -58,11 +58,12 @@ static TrainOutcome train_to_its_end(const RunConfig& given, const Place& place,
   const fs::path cache = given.run.dir / "index.cache";
   KnownScans known = read_known(comm, cache);
   known.ask_stop = [&] { return observer.wishes().stop; };
-  const PreparedRun run = prepare_run(given, comm, known);
+  PreparedRun run = prepare_run(given, comm, known);
 
-  // Model, arena, workers.
+  // Arena, workers.
   observer.on_phase("prepare");
-  Session session(run.config, place, comm, run.train_data, Session::Purpose::train);
+  Session session(run.config, place, comm, run.train_data, std::move(run.model),
+                  Session::Purpose::train);
   compare_hosts(run.config, comm, session.fingerprint());
 
   // The state to start from.
@@ -90,21 +91,18 @@ TrainOutcome train(const RunConfig& config, const Place& place, Communicator& co
 EvaluationResult evaluate(const RunConfig& config, const Place& place, Communicator& comm,
                           Split split, const fs::path& weights) {
   const io::DataIndex data = open_dataset(comm, with_known_scaling(comm, config), split);
-  run_collectively(comm, "checking the config", [&] {
-    const std::string reason = check_model(config, data)->reason_against_evaluation();
-    if (!reason.empty()) throw io::Error(io::ErrorKind::checkpoint, reason);
-  });
-  Session session(config, place, comm, data, Session::Purpose::apply);
+  std::unique_ptr<Model> model;
+  run_collectively(comm, "checking the config", [&] { model = check_applied(config, data); });
+  Session session(config, place, comm, data, std::move(model), Session::Purpose::apply);
   load_trained(config, weights, comm, session);
   Evaluator evaluator(comm, session.pool(), data, session.batch_options(config),
                       config.train.micro_batch, session.objective());
   return evaluator.run();
 }
 
-ModelSize model_size(const RunConfig& config, const io::DataIndex& index) {
-  const auto model = check_model(config, index);
-  const ArenaLayout layout(model->parameters(), ArenaLayout::Holds::trained);
-  const ArenaLayout frozen(model->parameters(), ArenaLayout::Holds::frozen);
+ModelSize model_size(const RunConfig& config, const Model& model) {
+  const ArenaLayout layout(model.parameters(), ArenaLayout::Holds::trained);
+  const ArenaLayout frozen(model.parameters(), ArenaLayout::Holds::frozen);
   const std::optional<WireParts> parts = wire_parts(config.train);
   const std::int64_t left_out = parts ? parts->count : 0;
   const std::int64_t states =

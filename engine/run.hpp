@@ -62,6 +62,6 @@ struct ModelSize {
   std::int64_t wire_parts = 0;       // that are rounded, each of them kept to what that leaves out:
   std::int64_t wire_bytes = 0;       // over all hosts together
 };
-ModelSize model_size(const RunConfig& config, const io::DataIndex& index);
+ModelSize model_size(const RunConfig& config, const Model& model);
 
 }  // namespace hadal::engine

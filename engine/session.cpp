@@ -117,12 +117,11 @@ std::vector<InputSpec> input_specs(const io::DataIndex& data) {
 }
 
 Session::Session(const RunConfig& config, const Place& place, Communicator& comm,
-                 const io::DataIndex& data, Purpose purpose)
-    : objective_(config.objective, target_names(config.data)) {
+                 const io::DataIndex& data, std::unique_ptr<Model> model, Purpose purpose)
+    : objective_(config.objective, target_names(config.data)), model_(std::move(model)) {
   set_operator_threads(config.run.threads);
   std::optional<Weights::Layouts> layouts;
-  run_collectively(comm, "building the model", [&] {
-    model_ = check_model(config, data);
+  run_collectively(comm, "laying out the model", [&] {
     layouts.emplace(*model_);
     if (!config.model.script.empty() && comm.rank() == 0) {
       io::log_warning(

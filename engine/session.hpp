@@ -20,10 +20,11 @@ class Session {
  public:
   enum class Purpose { train, apply };
 
-  // Collective. Initialises the weights from the seed or from model.weights, takes the fingerprint
-  // and settles the number of workers: as wished for, cut down to what the memory limit holds.
+  // Collective. `model` is that of check_model(). Initialises the weights from the seed or from
+  // model.weights, takes the fingerprint and settles the number of workers: as wished for, cut down
+  // to what the memory limit holds.
   Session(const RunConfig& config, const Place& place, Communicator& comm,
-          const io::DataIndex& data, Purpose purpose);
+          const io::DataIndex& data, std::unique_ptr<Model> model, Purpose purpose);
 
   const Model& model() const { return *model_; }
   const Objective& objective() const { return objective_; }

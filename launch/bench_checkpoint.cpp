@@ -200,9 +200,13 @@ int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communic
   config.train.length = {1e9, engine::Span::Unit::steps};
   const io::DataIndex data = engine::open_dataset(comm, config.data, engine::Split::train);
   engine::TrainingPlan plan;
-  engine::run_collectively(comm, "checking the config",
-                           [&] { plan = engine::check_plan(config, data, comm.size()); });
-  engine::Session session(config, place, comm, data, engine::Session::Purpose::train);
+  std::unique_ptr<engine::Model> model;
+  engine::run_collectively(comm, "checking the config", [&] {
+    model = engine::check_model(config, data);
+    plan = engine::check_plan(config, data, *model, comm.size());
+  });
+  engine::Session session(config, place, comm, data, std::move(model),
+                          engine::Session::Purpose::train);
   engine::Trainer trainer(config, plan, comm, session, data);
   const fs::path folder = config.run.dir / "bench-checkpoint";
   CheckpointBench bench(config, folder, comm, session, trainer);

@@ -170,9 +170,13 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
       config_of(arguments, network, folder / SyntheticData::kFile, micro_batches);
   const io::DataIndex index = engine::open_dataset(comm, config.data, engine::Split::train);
   engine::TrainingPlan plan;
-  engine::run_collectively(comm, "checking the config",
-                           [&] { plan = engine::check_plan(config, index, comm.size()); });
-  engine::Session session(config, place, comm, index, engine::Session::Purpose::train);
+  std::unique_ptr<engine::Model> model;
+  engine::run_collectively(comm, "checking the config", [&] {
+    model = engine::check_model(config, index);
+    plan = engine::check_plan(config, index, *model, comm.size());
+  });
+  engine::Session session(config, place, comm, index, std::move(model),
+                          engine::Session::Purpose::train);
   engine::Trainer trainer(config, plan, comm, session, index);
   std::vector<double> seconds, compute, reduce, update;
   float loss = 0;

@@ -19,8 +19,9 @@ int check(const CheckArguments& arguments) {
   }
   if (arguments.data) {
     const CheckDepth depth = arguments.deep ? CheckDepth::samples : CheckDepth::headers;
-    for (const CheckedSplit& checked : check_data(config.run, depth)) {
-      fmt::print("{} {} samples\n", checked.data.samples, engine::name_of(checked.split));
+    const CheckedData checked = check_data(config.run, depth);
+    for (const CheckedSplit& split : checked.splits) {
+      fmt::print("{} {} samples\n", split.data.samples, engine::name_of(split.split));
     }
   }
   fmt::print("ok\n");

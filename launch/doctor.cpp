@@ -6,6 +6,7 @@
 
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
+#include "engine/identity.hpp"
 #include "engine/run.hpp"
 #include "io/chunk_filters.hpp"
 #include "io/error.hpp"
@@ -125,7 +126,10 @@ int doctor(const DoctorArguments& arguments, engine::Communicator& comm) {
     run = config.run.run;
     folder = config.run.run.dir;
     const io::DataIndex data = engine::open_dataset(comm, config.run.data, engine::Split::train);
-    const engine::ModelSize size = engine::model_size(config.run, data);
+    engine::ModelSize size;
+    engine::run_collectively(comm, "build the model", [&] {
+      size = engine::model_size(config.run, *engine::check_model(config.run, data));
+    });
     room = size.checkpoint_bytes * (config.run.checkpoint.keep + 1);
     wishes.shared_memory_per_host = size.reduction_bytes + size.worker_bytes;
   }

@@ -14,10 +14,29 @@ constexpr std::size_t kLeast = 30;
 // Deviations above the median: of noise that is heavier in the tails than a normal distribution
 // none in a long run.
 constexpr double kDeviations = 12;
+// The same of logarithms: small losses, late in a training, differ by factors.
+constexpr double kLogDeviations = 6;
 // Of a normal distribution, for each of its median absolute deviations.
 constexpr double kNormal = 1.4826;
 // A loss that hardly changes has no deviation to speak of.
 constexpr double kLeastDeviation = 0.05;
+
+// Whether this one is so many deviations above those before it; their median is `middle`.
+bool is_far_above(double value, std::vector<double> before, double middle, double least,
+                  double deviations) {
+  for (double& each : before) each = std::abs(each - middle);
+  return value > middle + deviations * std::max(kNormal * engine::median(before), least);
+}
+
+bool is_spike(double loss, const std::vector<double>& before, double middle) {
+  if (!is_far_above(loss, before, middle, kLeastDeviation * std::abs(middle), kDeviations)) {
+    return false;
+  }
+  if (*std::min_element(before.begin(), before.end()) <= 0) return true;
+  std::vector<double> logs;
+  for (const double each : before) logs.push_back(std::log(each));
+  return is_far_above(std::log(loss), logs, engine::median(logs), kLeastDeviation, kLogDeviations);
+}
 
 }  // namespace
 
@@ -28,12 +47,8 @@ std::optional<double> LossSpikes::take(double loss) {
   if (last_.size() >= kLeast) {
     const std::vector<double> before(last_.begin(), last_.end());
     const double middle = engine::median(before);
-    std::vector<double> deviations;
-    for (const double each : before) deviations.push_back(std::abs(each - middle));
-    const double deviation =
-        std::max(kNormal * engine::median(deviations), kLeastDeviation * std::abs(middle));
     // Where it stays up there, once is enough.
-    if (quiet_ == 0 && loss > middle + kDeviations * deviation) {
+    if (quiet_ == 0 && is_spike(loss, before, middle)) {
       spike = middle;
       quiet_ = kLeast;
     }

@@ -22,8 +22,9 @@ const char* name_of(io::Shuffle shuffle) {
   return shuffle == io::Shuffle::full ? "full" : (shuffle == io::Shuffle::block ? "block" : "none");
 }
 
-ordered_json plan_of_ranks(const engine::RunConfig& config, const io::DataIndex& data, int ranks) {
-  const engine::TrainingPlan plan = engine::check_plan(config, data, ranks);
+ordered_json plan_of_ranks(const engine::RunConfig& config, const io::DataIndex& data,
+                           const engine::Model& model, int ranks) {
+  const engine::TrainingPlan plan = engine::check_plan(config, data, model, ranks);
   const auto shares = engine::shares(plan.micro_batches, ranks);
   const engine::Leaves leaves(
       std::vector<bool>(static_cast<std::size_t>(plan.micro_batches), true));
@@ -59,8 +60,9 @@ int plan(const PlanArguments& arguments) {
   const LoadedConfig config = load_config(arguments.config.config, arguments.config.settings);
   const auto comm = engine::solo_communicator();
   const io::DataIndex data = engine::open_dataset(*comm, config.run.data, engine::Split::train);
-  const engine::TrainingPlan plan = engine::check_plan(config.run, data, 1);
-  const engine::ModelSize size = engine::model_size(config.run, data);
+  const std::unique_ptr<engine::Model> model = engine::check_model(config.run, data);
+  const engine::TrainingPlan plan = engine::check_plan(config.run, data, *model, 1);
+  const engine::ModelSize size = engine::model_size(config.run, *model);
   const io::OrderOptions order = engine::order_options(config.run, data);
   ordered_json document = {
       {"samples", data.samples},
@@ -79,7 +81,7 @@ int plan(const PlanArguments& arguments) {
       {"checkpoint_bytes", size.checkpoint_bytes},
       {"ranks", ordered_json::array()}};
   for (const int ranks : arguments.ranks) {
-    document["ranks"].push_back(plan_of_ranks(config.run, data, ranks));
+    document["ranks"].push_back(plan_of_ranks(config.run, data, *model, ranks));
   }
   if (arguments.json) {
     fmt::print("{}\n", document.dump(1));

@@ -111,7 +111,9 @@ int submit(const SubmitArguments& arguments) {
       by_commands || !job.is_self_contained() || fs::exists(job.run.parent_path());
   if (seen_from_here) io::create_folders(job.log());
   if (by_commands || !job.is_self_contained()) {
-    io::write_file_atomically(job.script(), by_commands ? preview : whole_script(job, {}));
+    const bool by_slurm = by_commands || address.system == "slurmrestd";
+    io::write_file_atomically(job.script(),
+                              by_slurm ? render(find_form("slurm"), job) : whole_script(job, {}));
   }
   JobRecord record{.address = address, .name = job.name, .ids = {}};
   for (int i = 0; i < arguments.times; ++i) {

@@ -8,8 +8,8 @@ namespace hadal::launch {
 JobNeeds find_needs(const LoadedConfig& config) {
   const engine::RunConfig& run = config.run;
   const JobOptions& job = config.job;
-  const std::vector<CheckedSplit> splits = check_data(run, CheckDepth::headers);
-  const engine::ModelSize size = engine::model_size(run, splits.front().data);
+  const CheckedData checked = check_data(run, CheckDepth::headers);
+  const engine::ModelSize size = engine::model_size(run, *checked.model);
   // Parameters and a copy for checkpoints once a node; data and gradients a rank.
   const std::int64_t copy =
       run.checkpoint.asynchronous ? size.checkpoint_bytes / job.nodes : std::int64_t{0};

@@ -112,7 +112,8 @@ ordered_json slurmrestd_job(const JobDescription& job) {
   const std::string path = "/usr/local/bin:/usr/bin:/bin";
   fields["environment"] =
       tables ? ordered_json::array({"PATH=" + path}) : ordered_json{{"PATH", path}};
-  const std::string script = whole_script(job, {});
+  // With its lines for sbatch: a chain gives it to that.
+  const std::string script = slurm_script(job);
   if (version >= 41) {
     fields["script"] = script;
     return {{"job", fields}};

@@ -40,6 +40,8 @@ AccountingStorageType=accounting_storage/none
 ReturnToService=2
 SlurmdTimeout=15
 KillWait=20
+# Jobs need not wait for others to be looked at with them.
+SchedulerParameters=batch_sched_delay=0
 MinJobAge=3600
 GresTypes=gpu
 NodeName=n1 NodeAddr=10.98.0.11 CPUs=2 RealMemory=4000 Gres=gpu:2

@@ -75,12 +75,14 @@ def test_slurm_itself_tells_the_end(new_job, cluster):
 def test_a_chain_of_jobs(new_job, reference, cluster):
     job = new_job(LONGER, "2000st")
     job.set("job", 'on_stop = "chain"')
-    job.submit()
+    job.submit("--to", "slurmrestd", "--endpoint", f"unix:{cluster.socket}")
     stopped = 0
     for life in range(3):
         # Steps of this life: the job before it may still be leaving its nodes.
         job.reaches(stopped + 500)
-        cluster.say("scancel", "--batch", "--signal=USR1", cluster.say("squeue", "--noheader", "--me", "--states=RUNNING", "--format=%i"))
+        number = cluster.say("squeue", "--noheader", "--me", "--states=RUNNING", "--format=%i")
+        assert job.hadal("status").startswith(f"job {number}: running (RUNNING")
+        cluster.say("scancel", "--batch", "--signal=USR1", number)
         until(lambda: len(job.words()) == life + 1, 60, job.output)
         stopped = job.words()[-1][2]
     until(lambda: not cluster.say("squeue", "--noheader", "--me", "--format=%i"), 120, job.output)

@@ -5,6 +5,7 @@
 #include "engine/checkpoint_writer.hpp"
 #include "engine/comm/collectively.hpp"
 #include "engine/dataset.hpp"
+#include "engine/identity.hpp"
 #include "engine/session.hpp"
 #include "tests/engine/experiment.hpp"
 
@@ -31,7 +32,7 @@ void on_two_hosts(const engine::RunConfig& config, Body body) {
       [&](engine::Communicator& comm) {
         const io::DataIndex data = engine::open_dataset(comm, config.data, engine::Split::train);
         engine::Session session(config, {.workers = 1}, comm, data,
-                                engine::Session::Purpose::train);
+                                engine::check_model(config, data), engine::Session::Purpose::train);
         engine::CheckpointMemory memory(comm, session.host(), session.model(), session.state(),
                                         engine::CheckpointMemory::Room::whole);
         engine::CheckpointWriter writer(

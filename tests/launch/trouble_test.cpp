@@ -1,4 +1,5 @@
 #include <cmath>
+#include <random>
 
 #include "launch/loss_spikes.hpp"
 #include "launch/slow_ranks.hpp"
@@ -52,4 +53,17 @@ TEST_CASE("a loss that leaps is told, noise and a falling loss are not") {
   // Where it goes on so, once is enough.
   REQUIRE_FALSE(spikes.take(41));
   REQUIRE_FALSE(spikes.take(NAN));
+}
+
+TEST_CASE("small losses that differ by factors are none") {
+  launch::LossSpikes spikes;
+  std::mt19937 bits(3);
+  // As losses of batches are when nearly all samples are learnt: nearly all of it is of a few.
+  std::lognormal_distribution<double> loss(std::log(0.004), 1.2);
+  for (int step = 0; step < 20000; ++step) REQUIRE_FALSE(spikes.take(loss(bits)));
+  REQUIRE(spikes.take(1e4));
+  // Of losses that may be negative there are no factors.
+  launch::LossSpikes other;
+  for (int step = 0; step < 100; ++step) REQUIRE_FALSE(other.take(step % 2 == 0 ? 1 : -1));
+  REQUIRE(other.take(60));
 }

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import re
 import subprocess
 import threading
@@ -108,6 +109,31 @@ def test_states_have_one_vocabulary(tmp_path, system, answer, state):
         done = subprocess.run([HADAL, "status", tmp_path / "r.toml", "--id", "5", "--to", system, "--endpoint", service.endpoint],
                               capture_output=True, text=True, check=True)
         assert done.stdout == f"job 5: {state}\n"
+
+
+def test_a_chain_is_known_by_its_name(tmp_path):
+    def job(number, state, name, user="me"):
+        return {"job_id": number, "job_state": state, "state_reason": "None", "name": name, "user_name": user}
+
+    def ask(verb, *answers):
+        with Service(*((200, json.dumps(answer)) for answer in answers)) as service:
+            done = subprocess.run([HADAL, verb, tmp_path / "r.toml", "--endpoint", service.endpoint], capture_output=True, text=True, check=True,
+                                  env={**os.environ, "USER": "me"})
+            return done.stdout.splitlines()[0], [seen[:2] for seen in service.seen]
+
+    with Service((200, json.dumps({"job_id": 12}))) as service:
+        submit(tmp_path, service, "slurmrestd")
+    (record,) = tmp_path.glob("runs/**/job.json")
+    name = json.loads(record.read_text())["name"]
+    over, root = {"jobs": [job(12, "COMPLETED", name)]}, "/slurm/v0.0.38"
+    all_jobs = {"jobs": [job(11, "RUNNING", "another"), job(12, "COMPLETED", name), job(14, "PENDING", name), job(13, ["RUNNING"], name),
+                         job(15, "RUNNING", name, "you")]}
+    assert ask("status", over, all_jobs) == ("job 13: running (RUNNING, None)", [("GET", f"{root}/job/12"), ("GET", f"{root}/jobs")])
+    assert ask("status", over, {"jobs": []})[0] == "job 12: done (COMPLETED, None)"
+    # As long as it is there itself, nobody looks for others.
+    assert ask("status", {"jobs": [job(12, "RUNNING", name)]}) == ("job 12: running (RUNNING, None)", [("GET", f"{root}/job/12")])
+    _, seen = ask("cancel", {}, all_jobs, {})
+    assert seen == [("DELETE", f"{root}/job/12"), ("GET", f"{root}/jobs"), ("DELETE", f"{root}/job/14"), ("DELETE", f"{root}/job/13")]
 
 
 def test_sbatch_is_not_told_of_the_job_it_is_called_in(tmp_path):
