@@ -1,7 +1,6 @@
 #include "engine/arena.hpp"
 
 #include <algorithm>
-#include <bit>
 
 #include "kernels/norm.hpp"
 
@@ -50,15 +49,16 @@ ArenaSlice ArenaLayout::blocks_slice(std::size_t first, std::size_t last) const 
   return {offset(first), offset(last), first, last};
 }
 
+int halvable(int ranks) { return ranks & -ranks; }
+
 int ArenaLayout::piece_of(std::size_t bucket, int rank, int ranks) const {
-  const auto count = static_cast<unsigned>(ranks), own = static_cast<unsigned>(rank);
+  const int near = halvable(ranks), groups = ranks / near;
   // Of many pieces some are empty, so the ranks take turns.
-  const auto turn = static_cast<unsigned>(bucket % count);
-  if (!std::has_single_bit(count)) return static_cast<int>((own + turn) % count);
-  unsigned mirrored = 0;
-  for (unsigned bit = 1; bit < count; bit *= 2)
-    mirrored = 2 * mirrored + ((own & bit) != 0 ? 1 : 0);
-  return static_cast<int>(mirrored ^ turn);
+  const int turn = static_cast<int>(bucket % static_cast<std::size_t>(ranks));
+  int mirrored = 0;
+  for (int bit = 1; bit < near; bit *= 2) mirrored = 2 * mirrored + ((rank & bit) != 0 ? 1 : 0);
+  const int place = mirrored ^ (turn % near);
+  return place * groups + (rank / near + turn) % groups;
 }
 
 ArenaSlice ArenaLayout::slice(std::size_t bucket, int rank, int ranks) const {

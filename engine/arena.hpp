@@ -46,6 +46,10 @@ struct BucketSizes {
   std::int64_t later = (std::int64_t{4} << 20) / 4;
 };
 
+// The largest power of two that divides the number of ranks: so many neighbours can exchange
+// halves, quarters and so on.
+int halvable(int ranks);
+
 class ArenaLayout {
  public:
   enum class Holds { trained, frozen };
@@ -62,8 +66,8 @@ class ArenaLayout {
   // The slice of bucket `bucket` that `rank` of `ranks` owns: one of `ranks` pieces that are cut
   // between blocks, as even as they allow.
   ArenaSlice slice(std::size_t bucket, int rank, int ranks) const;
-  // The number of that piece. Where the ranks are a power of two, those whose numbers end with the
-  // same bits own pieces that lie together: what recursive halving wants.
+  // The number of that piece. Ranks whose numbers end with the same bits, as far as halvable()
+  // goes, own pieces that lie together: what recursive halving wants.
   int piece_of(std::size_t bucket, int rank, int ranks) const;
   // Pieces [first, last) of a bucket.
   ArenaSlice pieces(std::size_t bucket, int first, int last, int ranks) const;

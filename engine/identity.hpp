@@ -24,17 +24,17 @@ void compare_hosts(const RunConfig& config, Communicator& comm, std::uint64_t fi
 void check_identity(const RunConfig& config, const nlohmann::json& before,
                     const nlohmann::json& now);
 
-// The plan of a run on `ranks` ranks. Throws a config error for everything that a run would refuse,
-// from the data's headers alone: a batch that does not divide, a model that does not fit the
-// samples, a micro-batch of one sample for a model with batch statistics.
-TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data,
-                        const Model& model, int ranks);
-
 // The model of the run. Throws a config error where it or the objective cannot be built for the
 // samples.
 std::unique_ptr<Model> check_model(const RunConfig& config, const io::DataIndex& data);
 // The same, to be applied only. Throws a checkpoint error for a program that was exported in
 // training mode.
 std::unique_ptr<Model> check_applied(const RunConfig& config, const io::DataIndex& data);
+
+// The plan of a run on `ranks` ranks, of the model of check_model(). Throws a config error for
+// everything else that a run would refuse, from the data's headers alone: a batch that does not
+// divide, a micro-batch of one sample for a model with batch statistics.
+TrainingPlan check_plan(const RunConfig& config, const io::DataIndex& train_data,
+                        const Model& model, int ranks);
 
 }  // namespace hadal::engine

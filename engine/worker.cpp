@@ -5,9 +5,6 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/accumulate_grad.h>
-#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <cstring>
@@ -19,41 +16,13 @@
 #include "engine/batch_graphs.hpp"
 #include "engine/batch_tensors.hpp"
 #include "engine/convolution_gradient.hpp"
+#include "engine/leaf_casts.hpp"
 #include "engine/random_operators.hpp"
 #include "engine/tensor_type.hpp"
 #include "io/error.hpp"
 
 namespace hadal::engine {
 namespace {
-
-// The leaves of the graph of `loss`: whether their only use is one cast to bfloat16, as autocast
-// makes it. That need not be made by the forward pass: a leaf that is rounded already gives the
-// same bits.
-std::map<const at::TensorImpl*, bool> only_cast(const at::Tensor& loss) {
-  using torch::autograd::AccumulateGrad;
-  using torch::autograd::Node;
-  std::map<const at::TensorImpl*, bool> found;
-  std::set<Node*> seen;
-  std::vector<Node*> open;
-  if (loss.grad_fn() != nullptr) open.push_back(loss.grad_fn().get());
-  while (!open.empty()) {
-    Node* const node = open.back();
-    open.pop_back();
-    if (!seen.insert(node).second) continue;
-    const bool casts = node->name() == "ToCopyBackward0" && node->num_inputs() == 1 &&
-                       node->input_metadata(0).dtype() == at::kBFloat16;
-    for (const torch::autograd::Edge& edge : node->next_edges()) {
-      if (edge.function == nullptr) continue;
-      if (const auto* leaf = dynamic_cast<AccumulateGrad*>(edge.function.get())) {
-        const auto [place, first] = found.emplace(leaf->variable.unsafeGetTensorImpl(), casts);
-        if (!first) place->second = false;
-      } else {
-        open.push_back(edge.function.get());
-      }
-    }
-  }
-  return found;
-}
 
 // Views; the memory at `values` must stay for as long as the tensors are used.
 std::vector<at::Tensor> as_tensors(const BufferLayout& layout, std::byte* values,

@@ -7,20 +7,13 @@
 #include <cmath>
 
 #include "io/axes.hpp"
+#include "io/map_moves.hpp"
 #include "io/normalise.hpp"
+#include "io/value_moves.hpp"
 #include "kernels/noise.hpp"
-#include "kernels/resample.hpp"
 
 namespace hadal::io {
 namespace {
-
-constexpr std::size_t kAxes = 4;  // channels, depth, height, width
-
-// A box of a sample: where it begins (outside is allowed) and how far it goes.
-struct Box {
-  std::array<std::int64_t, kAxes> first{};
-  std::array<std::int64_t, kAxes> size{};
-};
 
 // [C, H, W] as [C, 1, H, W], and so on: spatial axes are the last ones.
 Shape in_four_axes(const Shape& shape, std::size_t spatial) {
@@ -38,101 +31,6 @@ Shape resized(const Shape& four, const Shape& size) {
   Shape to = four;
   std::copy(size.begin(), size.end(), to.end() - static_cast<std::ptrdiff_t>(size.size()));
   return to;
-}
-
-template <class T>
-void cut(std::span<const T> in, const Shape& from, std::span<T> out, const Box& box,
-         std::span<const T> beyond) {
-  const auto& [first, size] = box;
-  // What of a line lies inside.
-  const std::int64_t left = std::clamp<std::int64_t>(-first[3], 0, size[3]);
-  const std::int64_t right = std::clamp<std::int64_t>(from[3] - first[3], left, size[3]);
-  T* to = out.data();
-  for (std::int64_t c = 0; c < size[0]; ++c) {
-    const T fill = beyond[static_cast<std::size_t>(c)];
-    for (std::int64_t d = 0; d < size[1]; ++d) {
-      for (std::int64_t h = 0; h < size[2]; ++h, to += size[3]) {
-        const std::int64_t depth = first[1] + d, height = first[2] + h;
-        const bool inside = depth >= 0 && depth < from[1] && height >= 0 && height < from[2];
-        if (!inside) {
-          std::fill_n(to, size[3], fill);
-          continue;
-        }
-        const T* const line = in.data() + ((c * from[1] + depth) * from[2] + height) * from[3];
-        std::fill_n(to, left, fill);
-        std::copy(line + first[3] + left, line + first[3] + right, to + left);
-        std::fill(to + right, to + size[3], fill);
-      }
-    }
-  }
-}
-
-template <class T>
-void flip(std::span<const T> in, const Shape& shape, std::span<T> out,
-          const std::array<bool, kAxes>& turned) {
-  T* to = out.data();
-  for (std::int64_t c = 0; c < shape[0]; ++c) {
-    for (std::int64_t d = 0; d < shape[1]; ++d) {
-      for (std::int64_t h = 0; h < shape[2]; ++h, to += shape[3]) {
-        const std::int64_t depth = turned[1] ? shape[1] - 1 - d : d;
-        const std::int64_t height = turned[2] ? shape[2] - 1 - h : h;
-        const T* const line = in.data() + ((c * shape[1] + depth) * shape[2] + height) * shape[3];
-        if (turned[3]) {
-          std::reverse_copy(line, line + shape[3], to);
-        } else {
-          std::copy_n(line, shape[3], to);
-        }
-      }
-    }
-  }
-}
-
-// Counter-clockwise by `quarters` right angles, as numpy.rot90 over (height, width).
-template <class T>
-void rotate(std::span<const T> in, const Shape& shape, std::span<T> out, std::int64_t quarters) {
-  const std::int64_t planes = shape[0] * shape[1], height = shape[2], width = shape[3];
-  for (std::int64_t p = 0; p < planes; ++p) {
-    const T* const from = in.data() + p * height * width;
-    T* to = out.data() + p * height * width;
-    for (std::int64_t y = 0; y < height; ++y) {
-      for (std::int64_t x = 0; x < width; ++x) {
-        const std::int64_t at = quarters == 0   ? y * width + x
-                                : quarters == 1 ? x * width + (width - 1 - y)
-                                : quarters == 2 ? (height - 1 - y) * width + (width - 1 - x)
-                                                : (height - 1 - x) * width + y;
-        *to++ = from[at];
-      }
-    }
-  }
-}
-
-// A float's window is filtered, a label's nearest place is taken.
-void resize(std::span<const float> in, const Shape& from, std::span<float> out, const Shape& to,
-            const Box& box) {
-  const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-  const std::size_t plane = size(from[2] * from[3]), made = size(to[2] * to[3]);
-  for (std::size_t p = 0; p < size(from[0] * from[1]); ++p) {
-    kernels::resample(out.subspan(p * made, made), size(to[3]), in.subspan(p * plane, plane),
-                      {.top = size(box.first[2]),
-                       .left = size(box.first[3]),
-                       .height = size(box.size[2]),
-                       .width = size(box.size[3]),
-                       .stride = size(from[3])});
-  }
-}
-
-void resize(std::span<const std::int64_t> in, const Shape& from, std::span<std::int64_t> out,
-            const Shape& to, const Box& box) {
-  std::int64_t* place = out.data();
-  for (std::int64_t p = 0; p < from[0] * from[1]; ++p) {
-    for (std::int64_t y = 0; y < to[2]; ++y) {
-      const std::int64_t row = box.first[2] + (2 * y + 1) * box.size[2] / (2 * to[2]);
-      for (std::int64_t x = 0; x < to[3]; ++x) {
-        const std::int64_t column = box.first[3] + (2 * x + 1) * box.size[3] / (2 * to[3]);
-        *place++ = in[static_cast<std::size_t>((p * from[2] + row) * from[3] + column)];
-      }
-    }
-  }
 }
 
 Box middle(const Shape& from, const Shape& to) {
@@ -326,43 +224,6 @@ void Augment::place_as(std::span<const T> sample, std::span<T> out, std::span<co
   }
 }
 
-namespace {
-
-// The same moves of a map instead of values; an axis of it is one less than of a shape.
-void cut(kernels::PixelMap& map, const Box& box) {
-  for (std::size_t a = 0; a < 3; ++a) {
-    const auto first = static_cast<std::int32_t>(box.first[a + 1]);
-    map.first += box.first[a + 1] * map.step[a];
-    map.begin[a] = std::max(0, map.begin[a] - first);
-    map.end[a] = std::min(static_cast<std::int32_t>(box.size[a + 1]), map.end[a] - first);
-  }
-}
-
-void flip(kernels::PixelMap& map, std::size_t axis, std::int64_t extent) {
-  map.first += map.step[axis] * (extent - 1);
-  map.step[axis] = -map.step[axis];
-  const auto size = static_cast<std::int32_t>(extent);
-  const std::int32_t begin = size - map.end[axis];
-  map.end[axis] = size - map.begin[axis];
-  map.begin[axis] = begin;
-}
-
-// (y, x) is (x, width - 1 - y) of before for one quarter: the width flipped, then both exchanged.
-void rotate(kernels::PixelMap& map, const Shape& shape, std::int64_t quarters) {
-  if (quarters == 1) flip(map, 2, shape[3]);
-  if (quarters == 2) {
-    flip(map, 1, shape[2]);
-    flip(map, 2, shape[3]);
-  }
-  if (quarters == 3) flip(map, 1, shape[2]);
-  if (quarters % 2 == 0) return;
-  std::swap(map.step[1], map.step[2]);
-  std::swap(map.begin[1], map.begin[2]);
-  std::swap(map.end[1], map.end[2]);
-}
-
-}  // namespace
-
 std::optional<kernels::ImageLayout> Augment::image_layout() const {
   const Shape to = moves_.empty() ? shape_ : moves_.back().to;
   int resizings = 0;
@@ -408,9 +269,7 @@ kernels::ImageSample Augment::image(const kernels::PixelMap& stored,
         sample.outer = whole_map(move.to, /*channels_last=*/false);
         break;
       case Drawn::Does::flip:
-        for (std::size_t axis = 1; axis < kAxes; ++axis) {
-          if (drawn.turned[axis]) flip(sample.outer, axis - 1, move.from[axis]);
-        }
+        flip(sample.outer, move.from, drawn.turned);
         break;
       case Drawn::Does::rotate:
         rotate(sample.outer, move.from, drawn.quarters);
@@ -422,17 +281,6 @@ kernels::ImageSample Augment::image(const kernels::PixelMap& stored,
     sample.noise_keys[n] = DrawStream(*draws, id, noise_[n].first).key();
   }
   return sample;
-}
-
-kernels::PixelMap whole_map(const Shape& four, bool channels_last) {
-  kernels::PixelMap map;
-  std::int64_t step = channels_last ? four[0] : 1;
-  for (std::size_t a = 3; a-- > 0;) {
-    map.step[a] = step;
-    map.end[a] = static_cast<std::int32_t>(four[a + 1]);
-    step *= four[a + 1];
-  }
-  return map;
 }
 
 void Augment::place(std::span<const std::byte> sample, std::span<std::byte> out,

@@ -19,9 +19,6 @@ namespace hadal::io {
 // `fault`.
 Shape augmented_shape(const FieldOptions& options, const Shape& shape, std::string& fault);
 
-// All pixels of a sample with these four axes, one channel of it.
-kernels::PixelMap whole_map(const Shape& four, bool channels_last);
-
 class Augment {
  public:
   // `shape`: of a sample as the batch would hold it without transforms. What lies beyond an edge

@@ -10,6 +10,7 @@
 #include "io/error.hpp"
 #include "io/image.hpp"
 #include "io/log.hpp"
+#include "io/map_moves.hpp"
 #include "io/mixing.hpp"
 #include "io/normalise.hpp"
 #include "kernels/values.hpp"

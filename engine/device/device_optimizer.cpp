@@ -46,6 +46,7 @@ DeviceOptimizer::DeviceOptimizer(Device& device, Optimizer& optimizer, const Are
   device.copy_now(blocks_.bytes(), std::as_bytes(std::span(blocks)));
   for (std::size_t s = 0; s < optimizer.state_names().size(); ++s) {
     states_.emplace_back(device, optimizer.state(s).size());
+    pinned_.push_back(device.pin(std::as_writable_bytes(optimizer.state(s))));
   }
   if (const auto master = optimizer.master_state()) {
     used_ = DeviceArray<float>(device, optimizer.state(*master).size());

@@ -3,6 +3,7 @@
 // goes over all of them. What is updated how comes from the host's Optimizer, whose own states are
 // the copy that checkpoints read and write.
 
+#include <memory>
 #include <vector>
 
 #include "engine/device/device_weights.hpp"
@@ -68,8 +69,9 @@ class DeviceOptimizer {
   const ArenaLayout& layout_;
   DeviceArray<kernels::Block> blocks_;
   std::vector<DeviceArray<float>> states_;
-  DeviceArray<float> used_;             // parameters while their masters are in their place
-  DeviceArray<std::uint16_t> changes_;  // where they follow
+  std::vector<std::shared_ptr<void>> pinned_;  // the host's copies of them
+  DeviceArray<float> used_;                    // parameters while their masters are in their place
+  DeviceArray<std::uint16_t> changes_;         // where they follow
   bool masters_are_taken_ = false;
   DeviceArray<double> sums_;
   DeviceArray<double> host_sums_;  // of the host, as what follows

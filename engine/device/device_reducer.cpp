@@ -63,7 +63,7 @@ std::int64_t DeviceReducer::elements(const Group& group) const {
 
 bool DeviceReducer::can_halve(const Leaves& leaves) const {
   // Sums of parts are no longer numbers of bfloat16, so that parts go to the owners at once.
-  if (rounding_ != nullptr || !std::has_single_bit(static_cast<unsigned>(ranks()))) return false;
+  if (rounding_ != nullptr) return false;
   int level = -1;
   for (std::size_t r = 0; r < shares_.size(); ++r) {
     const std::vector<kernels::TreeNode> nodes = leaves.nodes(shares_[r]);
@@ -77,23 +77,23 @@ bool DeviceReducer::can_halve(const Leaves& leaves) const {
 void DeviceReducer::reduce(const Leaves& leaves, std::span<const GradientSource> own,
                            std::span<const Device::Mark> ready, std::span<float> result) {
   const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
-  const bool halves = ranks() > 1 && can_halve(leaves);
+  const int near = can_halve(leaves) ? halvable(ranks()) : 1;
   for (const Group& group : groups_) {
     await(group, ready);
-    if (ranks() > 1 && !halves) {
-      send_to_owners(group, leaves, root, own, result);
-      continue;
+    const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
+    if (ranks() == 1) {
+      sum_.run(kLane, leaves, root, with_parts(group, leaves, own), begin, of_group(group, result));
+    } else if (near == 1) {
+      send_to_owners(group, leaves, near, whole_nodes(group, leaves, own), result);
+    } else {
+      sum_.run(kLane, leaves, nodes_of(leaves, rank(), 1).front(), own, begin,
+               of_group(group, result));
+      halve(group, result);
+      const std::vector<kernels::TreeNode> halved = nodes_of(leaves, rank(), near);
+      if (near < ranks()) {
+        send_to_owners(group, leaves, near, {{halved.front(), result.data()}}, result);
+      }
     }
-    if (rounding_ != nullptr) {
-      sum_.run(kLane, leaves, root, with_parts(group, leaves, own),
-               layout_.pieces(group.first, 0, 1, 1).begin, of_group(group, result));
-      continue;
-    }
-    const kernels::TreeNode node =
-        halves ? leaves.nodes(shares_[static_cast<std::size_t>(rank())]).front() : root;
-    sum_.run(kLane, leaves, node, own, layout_.pieces(group.first, 0, 1, 1).begin,
-             of_group(group, result));
-    if (halves) halve(group, result);
   }
 }
 
@@ -129,7 +129,7 @@ void DeviceReducer::reduce_fast(std::span<const GradientSource> own,
 }
 
 void DeviceReducer::halve(const Group& group, std::span<float> result) {
-  const int rounds = std::countr_zero(static_cast<unsigned>(ranks()));
+  const int rounds = std::countr_zero(static_cast<unsigned>(halvable(ranks())));
   for (int round = 0; round < rounds; ++round) {
     const int partner = rank() ^ (1 << round);
     Letters letters;
@@ -196,42 +196,55 @@ std::vector<GradientSource> DeviceReducer::with_parts(const Group& group, const 
   return whole;
 }
 
-void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
-                                   std::span<const GradientSource> own, std::span<float> result) {
-  const std::vector<GradientSource> whole = with_parts(group, leaves, own);
+std::vector<GradientSource> DeviceReducer::whole_nodes(const Group& group, const Leaves& leaves,
+                                                       std::span<const GradientSource> own) {
+  const std::vector<GradientSource> parts = with_parts(group, leaves, own);
   std::vector<GradientSource> nodes;
-  for (const kernels::TreeNode node : nodes_of(leaves, rank())) {
-    nodes.push_back(joined(group, leaves, node, whole));
+  for (const kernels::TreeNode node : nodes_of(leaves, rank(), 1)) {
+    nodes.push_back(joined(group, leaves, node, parts));
   }
-  make_room(group, leaves, nodes);
+  return nodes;
+}
+
+void DeviceReducer::send_to_owners(const Group& group, const Leaves& leaves, int near,
+                                   const std::vector<GradientSource>& nodes,
+                                   std::span<float> result) {
+  make_room(group, leaves, near, nodes);
   std::vector<std::vector<GradientSource>> sources(group.last - group.first, nodes);
   std::vector<Widening> widenings;
   Letters letters;
-  write_to_owners(group, nodes, letters);
-  await_nodes(group, leaves, letters, widenings, sources);
+  write_to_owners(group, near, nodes, letters);
+  await_nodes(group, leaves, near, letters, widenings, sources);
   exchange(letters);
   for (const Widening& widening : widenings) {
     kernels::from_bfloat16(device_.stream(kLane), widening.values, widening.halves);
   }
+  const kernels::TreeNode root = kernels::covering_nodes(0, leaves.padded()).front();
   for (std::size_t b = group.first; b < group.last; ++b) {
     const ArenaSlice mine = layout_.slice(b, rank(), ranks());
     sum_.run(kLane, leaves, root, sources[b - group.first], mine.begin, cut(result, mine));
   }
 }
 
-std::vector<kernels::TreeNode> DeviceReducer::nodes_of(const Leaves& leaves, int rank) const {
-  return leaves.nodes(shares_[static_cast<std::size_t>(rank)]);
+// What a rank holds once `near` neighbours have added up.
+std::vector<kernels::TreeNode> DeviceReducer::nodes_of(const Leaves& leaves, int rank,
+                                                       int near) const {
+  std::vector<kernels::TreeNode> nodes = leaves.nodes(shares_[static_cast<std::size_t>(rank)]);
+  for (; near > 1; near /= 2) {
+    for (kernels::TreeNode& node : nodes) node = node.parent();
+  }
+  return nodes;
 }
 
 // For all that comes in, and for what goes out rounded.
-void DeviceReducer::make_room(const Group& group, const Leaves& leaves,
+void DeviceReducer::make_room(const Group& group, const Leaves& leaves, int near,
                               std::span<const GradientSource> nodes) {
   std::size_t mine = 0, wanted = 0, halves = 0;
   for (std::size_t b = group.first; b < group.last; ++b) {
     mine += static_cast<std::size_t>(layout_.slice(b, rank(), ranks()).count());
   }
-  for (int r = 0; r < ranks(); ++r) {
-    if (r != rank()) wanted += nodes_of(leaves, r).size() * mine;
+  for (int distance = near; distance < ranks(); distance += near) {
+    wanted += nodes_of(leaves, (rank() + distance) % ranks(), near).size() * mine;
   }
   for (const GradientSource& node : nodes) {
     if (is_half(node.node)) halves += static_cast<std::size_t>(elements(group));
@@ -249,8 +262,8 @@ void DeviceReducer::make_room(const Group& group, const Leaves& leaves,
 }
 
 // This rank's nodes, to each owner the slices that are its own; parts in bfloat16.
-void DeviceReducer::write_to_owners(const Group& group, std::span<const GradientSource> nodes,
-                                    Letters& letters) {
+void DeviceReducer::write_to_owners(const Group& group, int near,
+                                    std::span<const GradientSource> nodes, Letters& letters) {
   const std::int64_t begin = layout_.pieces(group.first, 0, 1, 1).begin;
   const auto length = static_cast<std::size_t>(elements(group));
   // By node: where its rounded values are, counted from the start of the arena.
@@ -267,7 +280,7 @@ void DeviceReducer::write_to_owners(const Group& group, std::span<const Gradient
                          std::span<const float>(node.values + begin, length));
     rounded.push_back(copy.data() - begin);
   }
-  for (int distance = 1; distance < ranks(); ++distance) {
+  for (int distance = near; distance < ranks(); distance += near) {
     const int to = (rank() + distance) % ranks();
     for (std::size_t b = group.first; b < group.last; ++b) {
       const ArenaSlice theirs = layout_.slice(b, to, ranks());
@@ -283,13 +296,13 @@ void DeviceReducer::write_to_owners(const Group& group, std::span<const Gradient
 }
 
 // The other ranks' nodes, of the slices that this rank owns: added to the sources of each bucket.
-void DeviceReducer::await_nodes(const Group& group, const Leaves& leaves, Letters& letters,
-                                std::vector<Widening>& widenings,
+void DeviceReducer::await_nodes(const Group& group, const Leaves& leaves, int near,
+                                Letters& letters, std::vector<Widening>& widenings,
                                 std::vector<std::vector<GradientSource>>& sources) {
   std::size_t place = 0;
-  for (int distance = 1; distance < ranks(); ++distance) {
+  for (int distance = near; distance < ranks(); distance += near) {
     const int from = (rank() + ranks() - distance) % ranks();
-    const std::vector<kernels::TreeNode> nodes = nodes_of(leaves, from);
+    const std::vector<kernels::TreeNode> nodes = nodes_of(leaves, from, near);
     for (std::size_t b = group.first; b < group.last; ++b) {
       const ArenaSlice mine = layout_.slice(b, rank(), ranks());
       const auto count = static_cast<std::size_t>(mine.count());
@@ -326,9 +339,10 @@ void DeviceReducer::gather(std::span<T> arena) {
       letters.in.push_back({from, std::as_writable_bytes(cut(arena, taken(b)))});
     }
   };
-  if (!std::has_single_bit(static_cast<unsigned>(ranks()))) {
+  const int near = halvable(ranks());
+  if (near < ranks()) {
     Letters letters;
-    for (int distance = 1; distance < ranks(); ++distance) {
+    for (int distance = near; distance < ranks(); distance += near) {
       const int to = (rank() + distance) % ranks();
       const int from = (rank() + ranks() - distance) % ranks();
       add(
@@ -336,9 +350,8 @@ void DeviceReducer::gather(std::span<T> arena) {
           [&](std::size_t b) { return layout_.slice(b, from, ranks()); });
     }
     exchange(letters);
-    return;
   }
-  for (int round = std::countr_zero(static_cast<unsigned>(ranks())); round-- > 0;) {
+  for (int round = std::countr_zero(static_cast<unsigned>(near)); round-- > 0;) {
     const int partner = rank() ^ (1 << round);
     const auto half = [&](int of) {
       return [&, of](std::size_t b) {

@@ -4,12 +4,13 @@
 // everybody's parameters. All of it is queued in the reduce lane, group of buckets after group,
 // each as soon as backward is through with it; the host waits for nothing.
 //
-// Where the ranks are a power of two and each holds one node of the same level, the sums go by
-// recursive halving: neighbours in the tree exchange halves, then neighbours of neighbours
-// quarters, and the parameters come back by doubling. Ranks of one host are neighbours, so the
-// large halves stay on NVLink and only 1 / (ranks a host) of the arena crosses the network.
-// Otherwise every rank sends its nodes to the owners. Both give the same bits. With a rounding,
-// parts are rounded when they are whole, and go to the owners in bfloat16.
+// Where each rank holds one node of the same level, the sums go by recursive halving as far as the
+// number of ranks is even: neighbours in the tree exchange halves, then neighbours of neighbours
+// quarters, and what is left goes to its owners at once; the parameters come back the same way.
+// Ranks of one host are neighbours, so the large halves stay on NVLink and only 1 / (ranks a host)
+// of the arena crosses the network. Otherwise every rank sends its nodes to all owners. Both give
+// the same bits. With a rounding, parts are rounded when they are whole, and go to the owners in
+// bfloat16.
 
 #include <span>
 #include <vector>
@@ -69,12 +70,17 @@ class DeviceReducer {
   std::span<float> of_group(const Group& group, std::span<float> arena) const;
   bool can_halve(const Leaves& leaves) const;
   void halve(const Group& group, std::span<float> result);
-  void send_to_owners(const Group& group, const Leaves& leaves, kernels::TreeNode root,
-                      std::span<const GradientSource> own, std::span<float> result);
-  std::vector<kernels::TreeNode> nodes_of(const Leaves& leaves, int rank) const;
-  void make_room(const Group& group, const Leaves& leaves, std::span<const GradientSource> nodes);
-  void write_to_owners(const Group& group, std::span<const GradientSource> nodes, Letters& letters);
-  void await_nodes(const Group& group, const Leaves& leaves, Letters& letters,
+  std::vector<GradientSource> whole_nodes(const Group& group, const Leaves& leaves,
+                                          std::span<const GradientSource> own);
+  // In the following, owners are the ranks at multiples of `near` from this one: with 1 all.
+  void send_to_owners(const Group& group, const Leaves& leaves, int near,
+                      const std::vector<GradientSource>& nodes, std::span<float> result);
+  std::vector<kernels::TreeNode> nodes_of(const Leaves& leaves, int rank, int near) const;
+  void make_room(const Group& group, const Leaves& leaves, int near,
+                 std::span<const GradientSource> nodes);
+  void write_to_owners(const Group& group, int near, std::span<const GradientSource> nodes,
+                       Letters& letters);
+  void await_nodes(const Group& group, const Leaves& leaves, int near, Letters& letters,
                    std::vector<Widening>& widenings,
                    std::vector<std::vector<GradientSource>>& sources);
   std::vector<GradientSource> with_parts(const Group& group, const Leaves& leaves,

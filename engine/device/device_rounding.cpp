@@ -9,6 +9,7 @@ DeviceRounding::DeviceRounding(Device& device, const PartRounding& host, Share s
     : device_(device), host_(host), first_(host.parts().part_at(share.begin)) {
   for (std::int64_t part = first_; part < host.parts().part_at(share.end); ++part) {
     left_out_.emplace_back(device, static_cast<std::size_t>(elements));
+    pinned_.push_back(device.pin(std::as_writable_bytes(host.left_out(part))));
   }
 }
 

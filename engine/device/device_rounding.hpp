@@ -2,6 +2,7 @@
 // PartRounding on a device, for the parts of one rank: what rounding leaves out of them lies there.
 // The host's copy is what checkpoints read and write.
 
+#include <memory>
 #include <vector>
 
 #include "engine/device/device_array.hpp"
@@ -30,6 +31,7 @@ class DeviceRounding {
   const PartRounding& host_;
   std::int64_t first_;  // part of this rank
   std::vector<DeviceArray<float>> left_out_;
+  std::vector<std::shared_ptr<void>> pinned_;  // the host's copies of it
 };
 
 }  // namespace hadal::engine

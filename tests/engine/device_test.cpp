@@ -1,6 +1,8 @@
 // What runs on GPUs, on their twin: whole runs have the bits of those on the host's cores.
 #include <array>
+#include <atomic>
 
+#include "engine/device/device_reducer.hpp"
 #include "engine/device/device_sum.hpp"
 #include "tests/engine/device_check.hpp"
 #include "tests/engine/experiment.hpp"
@@ -13,11 +15,42 @@ namespace {
 
 const engine::Place kTwin{.device = {engine::DeviceKind::twin, 0}};
 
+// Counts the bytes that leave a host of so many ranks.
+class Counting : public engine::DeviceCommunicator {
+ public:
+  Counting(engine::Communicator& comm, engine::Device& device, int host,
+           std::atomic<std::size_t>& far)
+      : inner_(engine::staged_communicator(comm, device)),
+        host_(host),
+        own_(comm.rank() / host),
+        far_(far) {}
+  std::string name() const override { return inner_->name(); }
+  engine::Device::Memory allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
+  void exchange(std::span<const engine::Outgoing> out, std::span<const engine::Incoming> in,
+                engine::Device::Lane lane) override {
+    for (const engine::Outgoing& message : out) {
+      if (message.to / host_ != own_) far_ += message.bytes.size();
+    }
+    inner_->exchange(out, in, lane);
+  }
+  void all_reduce(std::span<float> values, engine::Device::Lane lane) override {
+    inner_->all_reduce(values, lane);
+  }
+  bool blocks() const override { return inner_->blocks(); }
+
+ private:
+  std::unique_ptr<engine::DeviceCommunicator> inner_;
+  int host_;
+  int own_;
+  std::atomic<std::size_t>& far_;
+};
+
 }  // namespace
 
 TEST_CASE("devices exchange messages and reduce to the canonical sum") {
-  for (const int ranks : {1, 2, 3, 4, 5, 8}) {
-    for (const int leaves : {8, 9, 13, 16}) {
+  for (const int ranks : {1, 2, 3, 4, 5, 6, 8, 12}) {
+    for (const int leaves : {8, 9, 12, 13, 16}) {
+      if (leaves < ranks) continue;
       CAPTURE(ranks, leaves);
       std::vector<bool> present(static_cast<std::size_t>(leaves), true);
       const auto body = [&](engine::Communicator& comm) {
@@ -30,6 +63,31 @@ TEST_CASE("devices exchange messages and reduce to the canonical sum") {
       present[0] = present[3] = present[7] = false;
       REQUIRE_NOTHROW(engine::run_ranks_as_threads(ranks, body));
     }
+  }
+}
+
+TEST_CASE("a gradient leaves a host once, however many devices the host has") {
+  for (const auto& [ranks, host] : {std::pair(8, 4), {6, 2}, {12, 4}, {24, 8}, {12, 2}}) {
+    CAPTURE(ranks, host);
+    const engine::ArenaLayout layout({{"a", {700, 70}}, {"b", {3}}},
+                                     engine::ArenaLayout::Holds::trained);
+    std::atomic<std::size_t> far = 0;
+    REQUIRE_NOTHROW(engine::run_ranks_as_threads(ranks, [&](engine::Communicator& comm) {
+      const auto device = engine::twin_device();
+      Counting messages(comm, *device, host, far);
+      engine::DeviceReducer reducer(comm, *device, messages, layout,
+                                    engine::shares(2 * comm.size(), comm.size()));
+      const engine::Leaves leaves(
+          std::vector<bool>(static_cast<std::size_t>(2 * comm.size()), true));
+      const engine::DeviceArray<float> gradient(*device, static_cast<std::size_t>(layout.size()));
+      const std::vector<engine::GradientSource> own{{{1, comm.rank()}, gradient.data()}};
+      reducer.reduce(leaves, own, {}, gradient.span());
+      reducer.gather(gradient.span());
+    }));
+    // There, and back.
+    const int hosts = ranks / host;
+    REQUIRE(far == 2 * static_cast<std::size_t>(hosts - 1) *
+                       static_cast<std::size_t>(layout.size()) * sizeof(float));
   }
 }
 

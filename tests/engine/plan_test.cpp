@@ -86,7 +86,7 @@ TEST_CASE("slices of the arena cover every bucket and never share a block") {
   REQUIRE(layout.entries().front().name == "d");
   REQUIRE(layout.parameter_count() == 8000018);
   REQUIRE(layout.bucket_count() > 1);
-  for (const int ranks : {1, 2, 3, 5, 64, 500}) {
+  for (const int ranks : {1, 2, 3, 5, 6, 64, 500}) {
     std::int64_t at = 0;
     std::size_t block = 0;
     std::vector<std::int64_t> owned(static_cast<std::size_t>(ranks), 0);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/device/device_array.hpp"
+#include "tests/support/catch.hpp"
 
 namespace hadal::tests {
 
@@ -11,6 +12,16 @@ inline std::vector<engine::DeviceChoice> devices() {
   std::vector<engine::DeviceChoice> all{{engine::DeviceKind::twin, 0}};
   if (engine::cuda_device_count() > 0) all.push_back({engine::DeviceKind::cuda, 0});
   return all;
+}
+
+// body(device, its stream) for every device.
+template <class Body>
+void on_every_device(Body body) {
+  for (const engine::DeviceChoice& choice : devices()) {
+    const auto device = engine::open_device(choice, {});
+    CAPTURE(device->name());
+    body(*device, device->stream(engine::Device::Lane::compute));
+  }
 }
 
 // Host values in a device's memory.
