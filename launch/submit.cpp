@@ -69,11 +69,8 @@ nlohmann::json status_of_run(const fs::path& run) {
 JobReport report_of(BatchSystem& system, const JobRecord& record) {
   JobReport best;
   for (const std::string& id : record.ids) {
-    const JobReport one = system.report(id, record.name);
-    const bool alive = one.state == JobState::queued || one.state == JobState::running ||
-                       one.state == JobState::ending;
-    best = one;
-    if (alive) break;
+    best = system.report(id, record.name);
+    if (is_alive(best.state)) break;
   }
   return best;
 }

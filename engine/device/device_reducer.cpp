@@ -89,10 +89,9 @@ void DeviceReducer::reduce(const Leaves& leaves, std::span<const GradientSource>
       sum_.run(kLane, leaves, nodes_of(leaves, rank(), 1).front(), own, begin,
                of_group(group, result));
       halve(group, result);
-      const std::vector<kernels::TreeNode> halved = nodes_of(leaves, rank(), near);
-      if (near < ranks()) {
-        send_to_owners(group, leaves, near, {{halved.front(), result.data()}}, result);
-      }
+      if (near == ranks()) continue;
+      const kernels::TreeNode halved = nodes_of(leaves, rank(), near).front();
+      send_to_owners(group, leaves, near, {{halved, result.data()}}, result);
     }
   }
 }

@@ -9,6 +9,10 @@
 
 namespace hadal::launch {
 
+bool is_alive(JobState state) {
+  return state == JobState::queued || state == JobState::running || state == JobState::ending;
+}
+
 std::string name_of(JobState state) {
   switch (state) {
     case JobState::queued:

@@ -14,6 +14,8 @@ namespace hadal::launch {
 enum class JobState { queued, running, ending, done, failed, cancelled, unknown };
 
 std::string name_of(JobState state);
+// Whether it waits, runs or is about to end.
+bool is_alive(JobState state);
 
 struct JobReport {
   std::string id;

@@ -48,11 +48,6 @@ JobReport report_in(const json& job) {
   return report;
 }
 
-bool is_alive(const JobReport& report) {
-  return report.state == JobState::queued || report.state == JobState::running ||
-         report.state == JobState::ending;
-}
-
 class SlurmRest : public BatchSystem {
  public:
   explicit SlurmRest(const BatchSystemAddress& address)
@@ -83,10 +78,10 @@ class SlurmRest : public BatchSystem {
 
   JobReport report(const std::string& id, const std::string& name) override {
     const JobReport own = by_number(id);
-    if (is_alive(own) || name.empty()) return own;
+    if (is_alive(own.state) || name.empty()) return own;
     JobReport best = own;
     for (const JobReport& other : alive_under(name)) {
-      if (!is_alive(best) || other.state != JobState::queued) best = other;
+      if (!is_alive(best.state) || other.state != JobState::queued) best = other;
     }
     return best;
   }
@@ -98,7 +93,7 @@ class SlurmRest : public BatchSystem {
   }
 
  private:
-  // As squeue tells them, by number.
+  // Throws what `trouble` says where the answer is no list of jobs.
   std::vector<json> jobs_of(const HttpReply& reply, const std::string& trouble) const {
     const json answer = io::parse_json(reply.body);
     if (reply.status != 200 || !answer.is_object() || !answer.contains("jobs") ||
@@ -134,7 +129,7 @@ class SlurmRest : public BatchSystem {
       const std::string user = text_of(job, "user_name");
       if (text_of(job, "name") != name || (!user.empty() && user != user_)) continue;
       const JobReport report = report_in(job);
-      if (is_alive(report) && !report.id.empty()) alive.push_back(report);
+      if (is_alive(report.state) && !report.id.empty()) alive.push_back(report);
     }
     return alive;
   }
