@@ -17,6 +17,7 @@
 #include "launch/number_list.hpp"
 #include "launch/pack_options.hpp"
 #include "launch/ranks.hpp"
+#include "launch/signals.hpp"
 
 namespace hadal::launch {
 namespace {
@@ -222,6 +223,8 @@ int run_one(const Commands& commands) {
 // All has been said and done, and is on the disk: a rank that stops now, its node dead, must not
 // hold the others.
 void leave(engine::Communicator& comm, int code, double patience) {
+  // On every rank before the first is out: close() waits for all.
+  ignore_terminate();
   std::promise<void> left;
   const std::future<void> done = left.get_future();
   const auto guard = std::async(std::launch::async, [&] {

@@ -88,6 +88,8 @@ void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
+void ignore_terminate() { std::signal(SIGTERM, SIG_IGN); }
+
 void install_crash_report(int rank, const std::string& host) {
   place_text = fmt::format(" (rank {} on {}, ", rank, host);
   // A stack of its own: the crash may be that the other has no room left.

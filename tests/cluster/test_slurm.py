@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import HADAL, until
+from conftest import HADAL, SCRATCH, until
 
 SHORT = 60
 LONG = 6000
@@ -216,9 +216,14 @@ def test_the_doctor_looks_at_the_nodes_first(new_job, cluster, launcher):
     assert re.search(rf"ok +ranks +2 ranks on n1, 2 ranks on n2, by {launcher}", told), told
     assert re.search(r"ok +network +[\d.]+ GB/s each way between hosts", told) and re.search(r"ok +shared folder", told), told
     assert re.search(r"ok +time +\d+ min left", told), told
-    # Their own /tmp is what nodes do not share.
+    # Their own /tmp is what nodes do not share. The last rank is slow to leave: srun then ends it with TERM, which must not
+    # become the job's code.
+    slow = SCRATCH / "slow hadal"
+    slow.write_text(f'#!/bin/bash\n[ "$PMIX_RANK" != 3 ] || export LD_PRELOAD="{os.environ["SLOW_EXIT"]}"\nexec "{HADAL}" "$@"\n')
+    slow.chmod(0o755)
     job = new_job(SHORT, "20st")
     job.set("job", "doctor = true", f'launcher = "{launcher}"')
+    job.config.write_text(job.config.read_text().replace(f'hadal = "{HADAL}"', f'hadal = "{slow}"'))
     script = job.folder / "job.sh"
     (job.run / "log").mkdir(parents=True)
     text = job.render("slurm")
