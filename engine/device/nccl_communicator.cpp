@@ -30,12 +30,15 @@ io::Error nccl_error(io::ErrorKind kind, ncclResult_t code, ncclComm_t comm,
 
 // The library's communicator with what is registered to it; memory may outlive it.
 struct Nccl {
+  explicit Nccl(double seconds) : timeout(seconds) {}
+
   ncclComm_t comm = nullptr;
   std::map<void*, void*> handles;  // by memory
+  double timeout;                  // seconds, of every call
 
   // Calls of a communicator that does not block may go on in the background.
-  void settle(ncclResult_t code, io::ErrorKind kind, const char* what, double seconds) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  void settle(ncclResult_t code, io::ErrorKind kind, const char* what) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout);
     bool late = false;
     if (code == ncclInProgress) {
       poll_until([&] {
@@ -48,7 +51,7 @@ struct Nccl {
     if (late) {
       throw io::Error(kind, fmt::format("{}: not all ranks have come within {:.0f} s; does every "
                                         "host reach the others (NCCL_SOCKET_IFNAME)?",
-                                        what, seconds));
+                                        what, timeout));
     }
     throw nccl_error(kind, code, comm, what);
   }
@@ -60,10 +63,14 @@ struct Nccl {
     }
     handles.clear();
     if (healthy) {
-      ncclResult_t code = ::ncclCommFinalize(comm);
-      while (code == ncclInProgress) {
-        if (::ncclCommGetAsyncError(comm, &code) != ncclSuccess) break;
+      try {
+        settle(::ncclCommFinalize(comm), io::ErrorKind::peer, "the GPUs do not part");
+      } catch (const io::Error&) {
+        // A rank that does not come must not hold this one: it has what it came for.
+        healthy = false;
       }
+    }
+    if (healthy) {
       ::ncclCommDestroy(comm);
     } else {
       // Ends what is queued on the device, so that its memory can be freed.
@@ -100,8 +107,7 @@ class NcclCommunicator : public DeviceCommunicator {
  public:
   NcclCommunicator(Communicator& comm, Device& device, const NcclOptions& options)
       : device_(device),
-        timeout_(options.timeout),
-        nccl_(std::make_shared<Nccl>()),
+        nccl_(std::make_shared<Nccl>(options.timeout)),
         unwinding_(std::uncaught_exceptions()) {
     std::vector<ncclUniqueId> ids = exchange_ids(comm);
     run_collectively(comm, "connecting the GPUs", [&] {
@@ -113,7 +119,7 @@ class NcclCommunicator : public DeviceCommunicator {
           ::ncclCommInitRankScalable(&nccl_->comm, comm.size(), comm.rank(),
                                      static_cast<int>(ids.size()), ids.data(), &config);
       try {
-        nccl_->settle(code, io::ErrorKind::launch, "the GPUs cannot be connected", timeout_);
+        nccl_->settle(code, io::ErrorKind::launch, "the GPUs cannot be connected");
       } catch (...) {
         nccl_->close(/*healthy=*/false);
         throw;
@@ -199,7 +205,7 @@ class NcclCommunicator : public DeviceCommunicator {
   }
   void settle(ncclResult_t code) {
     try {
-      nccl_->settle(code, io::ErrorKind::peer, "a message between GPUs has failed", timeout_);
+      nccl_->settle(code, io::ErrorKind::peer, "a message between GPUs has failed");
     } catch (...) {
       failed_ = true;
       throw;
@@ -220,7 +226,6 @@ class NcclCommunicator : public DeviceCommunicator {
   }
 
   Device& device_;
-  double timeout_;
   std::shared_ptr<Nccl> nccl_;
   std::unique_ptr<Device::Region> region_;
   int unwinding_;

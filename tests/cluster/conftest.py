@@ -75,7 +75,13 @@ class Cluster:
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
 
     def wait(self, job, state="COMPLETED", seconds=300):
-        until(lambda: self.hurry(job) or self.state(job) == state, seconds, lambda: self.state(job))
+        def there():
+            self.hurry(job)
+            now = self.state(job)
+            assert now == state or now not in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"), f"job {job} has ended: {now}"
+            return now == state
+
+        until(there, seconds, lambda: self.state(job))
 
     def node(self, number):
         subprocess.run([CLUSTER, "node", str(number), self.folder], check=True, timeout=60)

@@ -1,6 +1,7 @@
 """The same jobs through QCG: its gateway's REST interface, its script lines, and the template that the PaaS orchestrator deploys."""
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -130,8 +131,8 @@ def test_a_pilot_job(new_job, reference, cluster, ranks):
     (job.run / "log").mkdir(parents=True)
     requests = job.folder / "requests.json"
     requests.write_text(job.render("qcg-pilot"))
-    service = f"{sys.executable} -m qcg.pilotjob.service --file-path {requests} --wd {job.folder}"
-    number = cluster.say("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=2", f"--output={job.folder}/pilot.out", f"--wrap={service}")
+    service = shlex.join([sys.executable, "-m", "qcg.pilotjob.service", "--file-path", str(requests), "--wd", str(job.folder)])
+    number = cluster.say("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=2", f"--chdir={job.folder}", "--output=pilot.out", f"--wrap={service}")
     cluster.wait(number)
     told = "".join(path.read_text() for path in sorted((job.run / "log").glob("job-pilot.*")))
     assert job.status()["state"] == "done", told

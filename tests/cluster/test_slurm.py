@@ -15,7 +15,7 @@ LONG = 6000
 # For several lives, each of which may be a second late to stop.
 LONGER = 12000
 # More than the shortest job that Slurm allows has time for.
-LONGEST = 24000
+LONGEST = 36000
 
 
 def without_repeats(steps):
@@ -64,7 +64,7 @@ def test_the_end_of_its_time_and_five_more_stops_change_nothing(new_job, referen
 
 def test_slurm_itself_tells_the_end(new_job, cluster):
     """Without a script of hadal's: its library is asked (22.05 says nothing in the environment)."""
-    job = new_job(LONGEST, "2000st")
+    job = new_job(5 * LONGEST, "2000st")
     number = cluster.say("sbatch", "--parsable", "--time=1", "--nodes=2", "--ntasks-per-node=2", f"--chdir={job.folder}", "--output=out",
                          "--wrap=srun --mpi=pmix " + shlex.join([HADAL, "train", str(job.config)]))
     cluster.wait(number, "FAILED")
