@@ -17,6 +17,7 @@
 #include <mutex>
 
 #include "engine/random_operators.hpp"
+#include "engine/script_code.hpp"
 #include "engine/tensor_type.hpp"
 #include "io/error.hpp"
 
@@ -28,14 +29,18 @@ namespace jit = torch::jit;
 io::Error bad(const std::string& message) { return {io::ErrorKind::checkpoint, message}; }
 
 // The last line of TorchScript's errors is the one that says what is wrong.
-std::string last_line(std::string text) {
+std::string last_line(const std::exception& error) {
+  const auto* const known = dynamic_cast<const c10::Error*>(&error);
+  std::string text = known != nullptr ? known->what_without_backtrace() : error.what();
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text.substr(text.rfind('\n') + 1);
 }
 
-jit::Module load(const std::filesystem::path& path) {
+jit::Module load(const std::filesystem::path& path, at::Device device) {
   try {
-    return jit::load(path.string(), at::kCPU);
+    jit::Module module = jit::load(path.string(), device);
+    if (!device.is_cpu()) move_code(module, device);
+    return module;
   } catch (const std::exception& error) {
     const std::string what = error.what();
     throw bad(
@@ -104,7 +109,7 @@ std::vector<at::Tensor> tensors_in(const c10::IValue& value) {
 class ScriptModel : public Model {
  public:
   ScriptModel(const std::filesystem::path& path, const std::vector<InputSpec>& inputs)
-      : name_(path.string()), module_(load(path)) {
+      : name_(path.string()), module_(load(path, at::kCPU)) {
     collect_parameters();
     collect_buffers();
     read_graph();
@@ -128,7 +133,7 @@ class ScriptModel : public Model {
 
   std::vector<at::Tensor> forward(std::span<const at::Tensor> inputs,
                                   ForwardContext& context) const override {
-    std::unique_ptr<Copy> copy = take_copy();
+    std::unique_ptr<Copy> copy = take_copy(inputs.front().device());
     bind(*copy, context);
     // The optimising executor measures first and compiles later: other bits after a restart.
     const jit::GraphOptimizerEnabledGuard plain(false);
@@ -136,7 +141,7 @@ class ScriptModel : public Model {
     try {
       outputs = tensors_in(copy->module.forward({inputs.begin(), inputs.end()}));
     } catch (const std::exception& error) {
-      throw bad(fmt::format("{} failed: {}", name_, last_line(error.what())));
+      throw bad(fmt::format("{} failed: {}", name_, last_line(error)));
     }
     const at::NoGradGuard no_grad;
     for (const SlotPlace& place : copy->places) {
@@ -176,6 +181,7 @@ class ScriptModel : public Model {
  private:
   // One for every forward pass that runs at the same time: the tensors in its slots are a worker's.
   struct Copy {
+    at::Device device;
     jit::Module module;
     std::vector<SlotPlace> places;  // of parameters, then of buffers; a tied one has several
   };
@@ -268,16 +274,19 @@ class ScriptModel : public Model {
                                 names.size(), fmt::join(names, ", "), inputs.size()));
   }
 
-  std::unique_ptr<Copy> take_copy() const {
+  std::unique_ptr<Copy> take_copy(at::Device device) const {
     {
       const std::lock_guard lock(mutex_);
-      if (!free_.empty()) {
-        std::unique_ptr<Copy> copy = std::move(free_.back());
-        free_.pop_back();
+      const auto fits = std::find_if(free_.begin(), free_.end(),
+                                     [&](const auto& copy) { return copy->device == device; });
+      if (fits != free_.end()) {
+        std::unique_ptr<Copy> copy = std::move(*fits);
+        free_.erase(fits);
         return copy;
       }
     }
-    auto copy = std::make_unique<Copy>(Copy{module_.deepcopy(), {}});
+    auto copy = std::make_unique<Copy>(
+        Copy{device, device.is_cpu() ? module_.deepcopy() : load(name_, device), {}});
     Numbers numbers;
     for (const auto& parameter : copy->module.named_parameters()) {
       numbers[parameter.value.unsafeGetTensorImpl()] = number_of_.at(parameter.name);

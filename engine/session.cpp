@@ -182,11 +182,6 @@ void Session::open_place(const RunConfig& config, const Place& place, Communicat
   run_collectively(comm, "opening the devices", [&] {
     device_ = open_device(place.device, {.deterministic = config.run.deterministic,
                                          .tensor_float32 = config.train.tensor_float32});
-    if (!device_) return;
-    const auto refuse = [](const std::string& what) {
-      throw io::Error(io::ErrorKind::config, what + "; set run.device = \"cpu\"");
-    };
-    if (!config.model.script.empty()) refuse("model.script is for the CPU only");
   });
   if (!device_) return;
   messages_ = connect_devices(comm, *device_, {.timeout = config.run.collective_timeout});

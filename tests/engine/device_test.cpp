@@ -1,4 +1,7 @@
 // What runs on GPUs, on their twin: whole runs have the bits of those on the host's cores.
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/api/module.h>
+
 #include <array>
 #include <atomic>
 
@@ -180,6 +183,44 @@ TEST_CASE("a run on devices has the bits of one on the host's cores") {
     REQUIRE(train(config, std::min(3, most_ranks), kTwin, device, 9).step == 9);
     REQUIRE(train(config, 1, 2, host).stopped == engine::StopReason::none);
     REQUIRE(model_of(config) == expected);
+  }
+}
+
+TEST_CASE("a script trains on devices as on the host's cores") {
+  Experiment experiment(45);
+  torch::jit::Module module("Net");
+  const auto weight = [](std::int64_t from, std::int64_t to) {
+    return at::arange(from * to).to(at::kFloat).sin().mul(0.2).view({from, to}).requires_grad_();
+  };
+  module.register_parameter("first", weight(36, 16), /*is_buffer=*/false);
+  module.register_parameter("second", weight(16, 3), /*is_buffer=*/false);
+  module.define(R"(
+def forward(self, x):
+    y = torch.relu(torch.matmul(x.flatten(1), self.first))
+    return torch.matmul(y, self.second) + torch.zeros([3], device=torch.device("cpu"))
+)");
+  experiment.config.model.kind = "";
+  experiment.config.model.script = (experiment.folder / "net.pt").string();
+  module.save(experiment.config.model.script);
+  QuietObserver host;
+  train(experiment.config, 1, 1, host);
+  const std::string expected = model_of(experiment.config);
+  for (const engine::DeviceChoice& choice : devices()) {
+    const bool twin = choice.kind == engine::DeviceKind::twin;
+    for (const int ranks : {1, 3}) {
+      if (!twin && ranks > 1) continue;  // they would share a GPU
+      CAPTURE(twin, ranks);
+      experiment.config.run.dir =
+          experiment.folder / ((twin ? "twin " : "cuda ") + std::to_string(ranks));
+      QuietObserver device;
+      train(experiment.config, ranks, engine::Place{.device = choice}, device);
+      REQUIRE(device.losses.size() == host.losses.size());
+      for (std::size_t step = 0; step < host.losses.size(); ++step) {
+        // A GPU multiplies matrices in an order of its own.
+        REQUIRE(device.losses[step] == Approx(host.losses[step]).epsilon(twin ? 0 : 1e-3));
+      }
+      if (twin) REQUIRE(model_of(experiment.config) == expected);
+    }
   }
 }
 
