@@ -37,6 +37,8 @@ kind = "adamw"
 lr = 1e-3
 [checkpoint]
 every = "{every}"
+[log]
+every = "0.3s"
 [job]
 nodes = 2
 ranks_per_node = 2
