@@ -9,9 +9,8 @@
 #include "engine/checkpoint_reader.hpp"
 #include "engine/checkpoint_writer.hpp"
 #include "engine/comm/collectively.hpp"
-#include "engine/dataset.hpp"
-#include "engine/identity.hpp"
 #include "engine/median.hpp"
+#include "engine/prepared_run.hpp"
 #include "engine/session.hpp"
 #include "engine/stopwatch.hpp"
 #include "engine/trainer.hpp"
@@ -198,16 +197,11 @@ int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communic
   });
   // As many steps as it takes.
   config.train.length = {1e9, engine::Span::Unit::steps};
-  const io::DataIndex data = engine::open_dataset(comm, config.data, engine::Split::train);
-  engine::TrainingPlan plan;
-  std::unique_ptr<engine::Model> model;
-  engine::run_collectively(comm, "checking the config", [&] {
-    model = engine::check_model(config, data);
-    plan = engine::check_plan(config, data, *model, comm.size());
-  });
-  engine::Session session(config, place, comm, data, std::move(model),
+  engine::KnownScans nothing;
+  engine::PreparedRun run = engine::prepare_run(config, comm, nothing);
+  engine::Session session(run.config, place, comm, run.train_data, std::move(run.model),
                           engine::Session::Purpose::train);
-  engine::Trainer trainer(config, plan, comm, session, data);
+  engine::Trainer trainer(run.config, run.plan, comm, session, run.train_data);
   const fs::path folder = config.run.dir / "bench-checkpoint";
   CheckpointBench bench(config, folder, comm, session, trainer);
   bench.round(arguments.steps);  // its memory's pages are new

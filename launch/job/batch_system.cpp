@@ -13,6 +13,15 @@ bool is_alive(JobState state) {
   return state == JobState::queued || state == JobState::running || state == JobState::ending;
 }
 
+JobReport foremost(const std::vector<JobReport>& jobs) {
+  for (const JobState state : {JobState::running, JobState::ending, JobState::queued}) {
+    for (const JobReport& job : jobs) {
+      if (job.state == state) return job;
+    }
+  }
+  return {};
+}
+
 std::string name_of(JobState state) {
   switch (state) {
     case JobState::queued:

@@ -24,6 +24,10 @@ struct JobReport {
   std::string reason;  // why it waits or failed, where the system tells
 };
 
+// What a run is doing that goes on under several numbers: of its jobs the one that runs, else one
+// that is about to end, else one that waits. `unknown` where none is alive.
+JobReport foremost(const std::vector<JobReport>& jobs);
+
 // Where and how to reach one.
 struct BatchSystemAddress {
   std::string system = "slurm";  // slurm, slurmrestd, qcg

@@ -43,8 +43,8 @@ class SlurmCommands : public BatchSystem {
   }
 
   JobReport report(const std::string& id, const std::string& name) override {
-    const JobReport alive = name.empty() ? JobReport{} : alive_under(name);
-    return alive.state == JobState::unknown ? by_number(id) : alive;
+    const JobReport alive = name.empty() ? JobReport{} : foremost(known_as(name));
+    return is_alive(alive.state) ? alive : by_number(id);
   }
 
   void cancel(const std::string& id, const std::string& name) override {
@@ -55,10 +55,10 @@ class SlurmCommands : public BatchSystem {
 
  private:
   // What lives under the name is the run's, whatever number it has.
-  static JobReport alive_under(const std::string& name) {
+  static std::vector<JobReport> known_as(const std::string& name) {
     std::istringstream lines(
         run({"squeue", "--noheader", "--me", "--name", name, "--format", "%i|%T|%r"}));
-    JobReport alive;
+    std::vector<JobReport> jobs;
     for (std::string line; std::getline(lines, line);) {
       std::istringstream parts(line);
       JobReport one;
@@ -66,10 +66,9 @@ class SlurmCommands : public BatchSystem {
       std::getline(parts, one.native, '|');
       std::getline(parts, one.reason);
       one.state = state_of_slurm(one.native);
-      const bool running = one.state == JobState::running || one.state == JobState::ending;
-      if (alive.state == JobState::unknown || running) alive = one;
+      jobs.push_back(one);
     }
-    return alive;
+    return jobs;
   }
 
   static JobReport by_number(const std::string& id) {

@@ -79,11 +79,8 @@ class SlurmRest : public BatchSystem {
   JobReport report(const std::string& id, const std::string& name) override {
     const JobReport own = by_number(id);
     if (is_alive(own.state) || name.empty()) return own;
-    JobReport best = own;
-    for (const JobReport& other : alive_under(name)) {
-      if (!is_alive(best.state) || other.state != JobState::queued) best = other;
-    }
-    return best;
+    const JobReport other = foremost(alive_under(name));
+    return is_alive(other.state) ? other : own;
   }
 
   void cancel(const std::string& id, const std::string& name) override {

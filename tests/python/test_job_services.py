@@ -127,13 +127,13 @@ def test_a_chain_is_known_by_its_name(tmp_path):
     name = json.loads(record.read_text())["name"]
     over, root = {"jobs": [job(12, "COMPLETED", name)]}, "/slurm/v0.0.38"
     all_jobs = {"jobs": [job(11, "RUNNING", "another"), job(12, "COMPLETED", name), job(14, "PENDING", name), job(13, ["RUNNING"], name),
-                         job(15, "RUNNING", name, "you")]}
+                         job(16, "COMPLETING", name), job(15, "RUNNING", name, "you")]}
     assert ask("status", over, all_jobs) == ("job 13: running (RUNNING, None)", [("GET", f"{root}/job/12"), ("GET", f"{root}/jobs")])
     assert ask("status", over, {"jobs": []})[0] == "job 12: done (COMPLETED, None)"
     # As long as it is there itself, nobody looks for others.
     assert ask("status", {"jobs": [job(12, "RUNNING", name)]}) == ("job 12: running (RUNNING, None)", [("GET", f"{root}/job/12")])
     _, seen = ask("cancel", {}, all_jobs, {})
-    assert seen == [("DELETE", f"{root}/job/12"), ("GET", f"{root}/jobs"), ("DELETE", f"{root}/job/14"), ("DELETE", f"{root}/job/13")]
+    assert seen == [("DELETE", f"{root}/job/12"), ("GET", f"{root}/jobs"), *(("DELETE", f"{root}/job/{number}") for number in (14, 13, 16))]
 
 
 def test_sbatch_is_not_told_of_the_job_it_is_called_in(tmp_path):
