@@ -60,9 +60,13 @@ def test_a_failed_training_is_a_failed_job(new_job, cluster, gateway):
 def test_a_job_that_carries_its_config(new_job, reference, cluster, gateway):
     """For whoever has no shell at the site: nothing of the job is there before it runs."""
     job = new_job(STEPS, "1000st", "qcg-inside")
-    number = job.submit(*address(gateway), "--self-contained")
-    assert not job.run.exists()
-    job.config.rename(job.folder / "elsewhere.toml")
+    cluster.say("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        number = job.submit(*address(gateway), "--self-contained")
+        assert not job.run.exists()
+        job.config.rename(job.folder / "elsewhere.toml")
+    finally:
+        cluster.say("scontrol", "update", "PartitionName=main", "State=UP")
     cluster.wait(gateway.jobs[number][0])
     assert job.model() == reference(STEPS)
 
