@@ -221,16 +221,21 @@ def wait_for(path, process):
 
 
 def test_a_chain_of_jobs_limited_in_time_ends_with_the_same_bits(run):
-    # Far more than five lives have time for, however fast the machine is.
-    steps = 20000
-    start(run, steps=steps, every="100000st", evaluate="5000st")
+    # Far more than three lives have time for, however fast the machine is.
+    steps = 12000
+    start(run, steps=steps, every="100000st", evaluate="3000st")
     run.hadal("train", "--set", "run.dir=whole", ranks=2)
-    for life in range(5):
+    stops = set()
+    for life in range(60):
         done = launch(run, "--set", "run.dir=chain", "--set", 'run.deadline="0.3s"', ranks=1 + life % 3)
         text = "".join(done.communicate())
         assert done.returncode == 75, text
         assert status(run, "chain")["reason"] == "time" and "stopped: step" in text
-    assert 0 < status(run, "chain")["step"] < steps
+        # A life may be over before its first step.
+        stops.add(status(run, "chain")["step"])
+        if len(stops - {0}) >= 3:
+            break
+    assert len(stops - {0}) >= 3
     run.hadal("train", "--set", "run.dir=chain", ranks=3)
     assert model(run, "chain") == model(run, "whole")
     seen = [json.loads(line) for line in (run.folder / "chain" / "metrics.jsonl").read_text().splitlines()]
