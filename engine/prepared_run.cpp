@@ -29,16 +29,22 @@ namespace {
 
 }  // namespace
 
+CheckedRun check_run(const RunConfig& config, Communicator& comm, const io::DataIndex& data) {
+  CheckedRun run;
+  run_collectively(comm, "checking the config", [&] {
+    run.model = check_model(config, data);
+    run.plan = check_plan(config, data, *run.model, comm.size());
+  });
+  return run;
+}
+
 PreparedRun prepare_run(const RunConfig& given, Communicator& comm, KnownScans& known) {
   PreparedRun run{.config = given};
   RunConfig& config = run.config;
   run.train_data = open_dataset(comm, config.data, Split::train, &known);
   run.validates = has_split(config.data, Split::valid);
   if (run.validates) run.valid_data = open_dataset(comm, config.data, Split::valid, &known);
-  run_collectively(comm, "checking the config", [&] {
-    run.model = check_model(config, run.train_data);
-    run.plan = check_plan(config, run.train_data, *run.model, comm.size());
-  });
+  run.checked = check_run(config, comm, run.train_data);
   run.copies = stage_data(comm, config.data, run.train_data,
                           run.validates ? &run.valid_data : nullptr, known.ask_stop);
   settle_scaling(comm, config, run.train_data, run.valid_data);
@@ -49,7 +55,8 @@ PreparedRun prepare_run(const RunConfig& given, Communicator& comm, KnownScans& 
   });
   for (GroupOptions& group : config.optimizer.groups) {
     if (!group.until) continue;
-    const auto steps = static_cast<double>(in_steps(*group.until, run.plan.steps_per_epoch));
+    const auto steps =
+        static_cast<double>(in_steps(*group.until, run.checked.plan.steps_per_epoch));
     group.until = Span{steps, Span::Unit::steps};
   }
   return run;

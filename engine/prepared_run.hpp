@@ -12,13 +12,21 @@
 
 namespace hadal::engine {
 
+struct CheckedRun {
+  std::unique_ptr<Model> model;
+  TrainingPlan plan;
+};
+
+// Collective. The model for these training data and what training it will be like. Throws what
+// check_model() and check_plan() throw.
+CheckedRun check_run(const RunConfig& config, Communicator& comm, const io::DataIndex& data);
+
 struct PreparedRun {
   RunConfig config;
   io::DataIndex train_data;
   io::DataIndex valid_data;  // empty where there is none
   bool validates = false;
-  std::unique_ptr<Model> model;
-  TrainingPlan plan;
+  CheckedRun checked;
   StagedCopies copies;
 };
 

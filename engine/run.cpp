@@ -62,7 +62,7 @@ static TrainOutcome train_to_its_end(const RunConfig& given, const Place& place,
 
   // Arena, workers.
   observer.on_phase("prepare");
-  Session session(run.config, place, comm, run.train_data, std::move(run.model),
+  Session session(run.config, place, comm, run.train_data, std::move(run.checked.model),
                   Session::Purpose::train);
   compare_hosts(run.config, comm, session.fingerprint());
 

@@ -16,7 +16,7 @@ namespace jit = torch::jit;
 
 class Mover {
  public:
-  Mover(jit::Graph& graph, c10::Device device) : graph_(graph) {
+  Mover(jit::Graph& graph, c10::Device device) {
     const jit::WithInsertPoint here(graph.block()->param_node()->next());
     device_ = graph.insertConstant(device);
     move(*graph.block());
@@ -69,7 +69,6 @@ class Mover {
     node.destroy();
   }
 
-  jit::Graph& graph_;
   jit::Value* device_ = nullptr;
 };
 

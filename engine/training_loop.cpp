@@ -33,12 +33,12 @@ TrainingLoop::TrainingLoop(const PreparedRun& run, Communicator& comm, Session& 
                            CheckpointMemory& memory, const nlohmann::json& identity,
                            RunObserver& observer)
     : config_(run.config),
-      plan_(run.plan),
+      plan_(run.checked.plan),
       comm_(comm),
       session_(session),
       observer_(observer),
       model_path_(run.config.run.dir / "model" / "model.safetensors"),
-      saver_(run.config, run.plan, comm, session, memory, identity, observer) {
+      saver_(run.config, run.checked.plan, comm, session, memory, identity, observer) {
   if (!run.validates) return;
   io::BatchOptions options = session.batch_options(config_);
   options.memory_bytes /= 4;

@@ -9,6 +9,7 @@
 #include "engine/checkpoint_reader.hpp"
 #include "engine/checkpoint_writer.hpp"
 #include "engine/comm/collectively.hpp"
+#include "engine/dataset.hpp"
 #include "engine/median.hpp"
 #include "engine/prepared_run.hpp"
 #include "engine/session.hpp"
@@ -197,11 +198,11 @@ int bench_checkpoint(const BenchCheckpointArguments& arguments, engine::Communic
   });
   // As many steps as it takes.
   config.train.length = {1e9, engine::Span::Unit::steps};
-  engine::KnownScans nothing;
-  engine::PreparedRun run = engine::prepare_run(config, comm, nothing);
-  engine::Session session(run.config, place, comm, run.train_data, std::move(run.model),
+  const io::DataIndex data = engine::open_dataset(comm, config.data, engine::Split::train);
+  engine::CheckedRun run = engine::check_run(config, comm, data);
+  engine::Session session(config, place, comm, data, std::move(run.model),
                           engine::Session::Purpose::train);
-  engine::Trainer trainer(run.config, run.plan, comm, session, run.train_data);
+  engine::Trainer trainer(config, run.plan, comm, session, data);
   const fs::path folder = config.run.dir / "bench-checkpoint";
   CheckpointBench bench(config, folder, comm, session, trainer);
   bench.round(arguments.steps);  // its memory's pages are new

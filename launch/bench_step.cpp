@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/comm/collectively.hpp"
+#include "engine/dataset.hpp"
 #include "engine/median.hpp"
 #include "engine/prepared_run.hpp"
 #include "engine/session.hpp"
@@ -165,13 +166,13 @@ int bench_step(const BenchStepArguments& arguments, engine::Communicator& comm) 
   engine::run_collectively(comm, "writing synthetic data", [&] {
     if (writes) data.emplace(folder, network, batch * micro_batches, comm.rank());
   });
-  engine::KnownScans nothing;
-  engine::PreparedRun prepared = engine::prepare_run(
-      config_of(arguments, network, folder / SyntheticData::kFile, micro_batches), comm, nothing);
-  const engine::RunConfig& config = prepared.config;
-  engine::Session session(config, place, comm, prepared.train_data, std::move(prepared.model),
+  const engine::RunConfig config =
+      config_of(arguments, network, folder / SyntheticData::kFile, micro_batches);
+  const io::DataIndex index = engine::open_dataset(comm, config.data, engine::Split::train);
+  engine::CheckedRun checked = engine::check_run(config, comm, index);
+  engine::Session session(config, place, comm, index, std::move(checked.model),
                           engine::Session::Purpose::train);
-  engine::Trainer trainer(config, prepared.plan, comm, session, prepared.train_data);
+  engine::Trainer trainer(config, checked.plan, comm, session, index);
   std::vector<double> seconds, compute, reduce, update;
   float loss = 0;
   std::int64_t sent_bytes = 0;  // a step, by this rank
